@@ -1,0 +1,60 @@
+"""What can go wrong, drawn as a tree.
+
+TunerError                      anything that tuner itself explains to the user
+├── InputError                  the input is wrong: exit code 2
+│   ├── SpecError               a search file, with every fault found in it
+│   ├── DataError               a data set that is missing, cut short, unlabelled or does not decode
+│   ├── ResourceError           more was asked for than the machines have
+│   └── SearchNotFoundError     no search of that name, or not the kind that is needed
+└── RunError                    the input was right and the run failed: exit code 1
+    ├── ClusterError            Ray cannot be reached or was lost
+    ├── LedgerError             the record cannot be read or written
+    └── TrackingError           MLflow cannot be reached
+
+Every error takes one positional message, so that it survives pickling between Ray's processes. The message says where,
+what is allowed, what was found and what to do.
+"""
+
+
+class TunerError(Exception):
+    """Anything that tuner itself explains to the user."""
+
+    exit_code = 1
+
+
+class InputError(TunerError):
+    """The input is wrong."""
+
+    exit_code = 2
+
+
+class SpecError(InputError):
+    """A search file is wrong; the message lists every fault found in it."""
+
+
+class DataError(InputError):
+    """A data set is missing, cut short, unlabelled or does not decode."""
+
+
+class ResourceError(InputError):
+    """More was asked for than the machines have."""
+
+
+class SearchNotFoundError(InputError):
+    """There is no search of that name, or it is not the kind that is needed."""
+
+
+class RunError(TunerError):
+    """The input was right and the run failed."""
+
+
+class ClusterError(RunError):
+    """Ray cannot be reached or was lost."""
+
+
+class LedgerError(RunError):
+    """The record of a search cannot be read or written."""
+
+
+class TrackingError(RunError):
+    """MLflow cannot be reached."""
