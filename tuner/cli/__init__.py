@@ -1,0 +1,68 @@
+"""What the user types."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from tuner import __version__
+from tuner.errors import TunerError
+
+# name: (module, what --help says); modules are imported when their command is called, since some take seconds
+COMMANDS = {
+    "run": ("run", "Run a search, or go on with it where it was."),
+    "validate": ("validate", "Check a search file and say everything that is wrong with it."),
+    "schema": ("schema", "Print the JSON Schema of search files, for editors."),
+    "ls": ("ls", "List the searches."),
+    "show": ("show", "Show a search: its stages, its best trials, and why each trial ended."),
+    "best": ("best", "Print a search's best configuration as YAML."),
+    "train": ("train", "Train one configuration, without a search."),
+    "export": ("export", "Write all trials of a search as a table."),
+    "ui": ("ui", "Open MLflow on the recorded searches."),
+    "sync": ("sync", "Send to MLflow what it lacks of a search."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which one needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command, or return None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"tuner.cli.{COMMANDS[cmd_name][0]}_command")
+        command = getattr(module, cmd_name)
+        assert isinstance(command, click.Command), "each module holds the command that it is named after"
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tuner")
+def cli() -> None:
+    r"""Hyperparameter search for image classifiers: coarse, then fine.
+
+    \b
+    Examples:
+        tuner run search_spaces/coarse.yaml      search, and record every trial
+        tuner show digits                        the best trials, and why each ended
+        tuner ui                                 compare them in MLflow
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit with 0, with 1 if a run failed, or with 2 if the input is wrong."""
+    try:
+        cli.main(args=None if arguments is None else list(arguments), prog_name="tuner", standalone_mode=True)
+    except TunerError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,56 @@
+"""``tuner ls``."""
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from tuner.cli.options import json_option, results_option
+
+
+@click.command()
+@results_option
+@json_option
+def ls(results: Path, as_json: bool) -> None:
+    r"""List the searches.
+
+    \b
+    Examples:
+        tuner ls
+        tuner ls --json
+    """
+    from tuner.report.leaderboard import format_objective, rank
+    from tuner.track.ledger import JOURNAL, Ledger
+
+    rows = []
+    for journal in sorted(results.glob(f"*/{JOURNAL}")):
+        for stage in Ledger.open(journal.parent).stages():
+            trials, attributes = stage.trials(), stage.attributes
+            order = rank([trial.value for trial in trials], maximize=stage.maximize)
+            rows.append(
+                {
+                    "search": journal.parent.name,
+                    "stage": stage.name,
+                    "trials": len(trials),
+                    "metric": attributes["metric"],
+                    "best": trials[order[0]].value if order else None,
+                    "ended": attributes.get("ended"),
+                }
+            )
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        click.echo(f"no search in {results} yet; start one with: tuner run SPEC")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("search", "stage", "trials", "metric", "best", "ended"):
+        table.add_column(title, justify="right" if title in {"trials", "best"} else "left")
+    for row in rows:
+        best = "-" if row["best"] is None else format_objective(row["best"], row["metric"])
+        table.add_row(
+            row["search"], row["stage"], str(row["trials"]), row["metric"], best, row["ended"] or "not yet"
+        )
+    Console().print(table)

@@ -1,0 +1,117 @@
+"""``tuner show``."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from tuner.cli.options import json_option, results_option
+
+
+@click.command()
+@click.argument("search")
+@click.option("--top", default=10, show_default=True, type=click.IntRange(min=1), help="Trials of the leaderboard.")
+@click.option("--stage", "stage_name", default=None, help="Only this stage.")
+@click.option("--all", "everything", is_flag=True, help="Every trial, in the order in which they began, and why each ended.")
+@results_option
+@json_option
+def show(search: str, top: int, stage_name: str | None, everything: bool, results: Path, as_json: bool) -> None:
+    r"""Show a search: its stages, its best trials, and why each trial ended.
+
+    \b
+    Examples:
+        tuner show digits
+        tuner show digits --all
+        tuner show digits --stage coarse --top 20
+        tuner show digits --json
+    """
+    if as_json:
+        from tuner.track.ledger import Ledger
+        from tuner.track.results import build_table
+
+        stages = [s for s in Ledger.open(results / search).stages() if stage_name in {None, s.name}]
+        document = [
+            {
+                "stage": stage.name,
+                "ended": stage.attributes.get("ended"),
+                "narrowing": stage.attributes["narrowing"],
+                "trials": build_table(stage.trials()).to_pylist(),
+            }
+            for stage in stages
+        ]
+        click.echo(json.dumps({"search": search, "stages": document}, default=str, indent=2))
+        return
+    print_search(results / search, top=top, stage_name=stage_name, everything=everything)
+
+
+def print_search(folder: Path, *, top: int, stage_name: str | None = None, everything: bool = False) -> None:
+    """Print a search's stages, and a leaderboard for the last of them or for the one that is named.
+
+    Parameters
+    ----------
+    folder : Path
+        The search's folder.
+    top : int
+        Rows of the leaderboard.
+    stage_name : str or None
+        The stage to rank.
+    everything : bool
+        Whether to list all trials in their order, with the reason of each one's end.
+    """
+    from tuner.errors import SearchNotFoundError
+    from tuner.report.leaderboard import describe_config, format_objective, format_seconds, rank
+    from tuner.spec import load_text
+    from tuner.track.ledger import Ledger
+
+    stages = Ledger.open(folder).stages()
+    chosen = [stage for stage in stages if stage_name in {None, stage.name}]
+    if not chosen:
+        raise SearchNotFoundError(
+            f"search {folder.name!r} has no stage {stage_name!r} yet; it has: {', '.join(s.name for s in stages) or 'none'}"
+        )
+    console = Console()
+    overview = Table(box=None, pad_edge=False, header_style="bold", title=f"search {folder.name}", title_justify="left")
+    for title in ("stage", "trials", "complete", "stopped", "diverged", "failed", "running", "epochs", "time", "best", "ended"):
+        overview.add_column(title, justify="left" if title in {"stage", "ended"} else "right", no_wrap=True)
+    for stage in stages:
+        trials, attributes = stage.trials(), stage.attributes
+        counts = Counter(trial.state for trial in trials)
+        order = rank([trial.value for trial in trials], maximize=stage.maximize)
+        overview.add_row(
+            stage.name,
+            str(len(trials)),
+            *(str(counts[state]) for state in ("complete", "stopped", "diverged", "failed", "running")),
+            str(sum(len(trial.epochs) for trial in trials)),
+            format_seconds(attributes.get("elapsed_s", 0.0)),
+            format_objective(trials[order[0]].value, attributes["metric"]) if order else "-",
+            attributes.get("ended", "not yet"),
+        )
+    console.print(overview)
+    stage = chosen[-1]
+    trials, attributes = stage.trials(), stage.attributes
+    space = load_text(attributes["spec"], stage.name).space
+    searched = [parameter.name for parameter in space.parameters if not parameter.is_constant]
+    ranked = rank([trial.value for trial in trials], maximize=stage.maximize)
+    board = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        title=f"\n{stage.name}: " + ("all trials" if everything else f"best {min(top, len(ranked))} of {len(trials)} trials"),
+        title_justify="left",
+    )
+    for title in ("trial", attributes["metric"], "at epoch", "of", "state", *(["why"] if everything else []), "config"):
+        board.add_column(title, justify="left" if title in {"state", "config", "why"} else "right", no_wrap=title not in {"config", "why"})
+    for trial in trials if everything else [trials[index] for index in ranked[:top]]:
+        board.add_row(
+            str(trial.number),
+            format_objective(trial.value, attributes["metric"]),
+            str(trial.best_epoch or "-"),
+            str(len(trial.epochs)),
+            trial.state,
+            *([trial.reason] if everything else []),
+            describe_config(trial.config, searched),
+        )
+    console.print(board)

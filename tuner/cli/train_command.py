@@ -1,0 +1,65 @@
+"""``tuner train``."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+from tuner.cli.options import cache_option, json_option, set_option
+from tuner.spec import load_training_spec
+
+
+@click.command()
+@click.argument("spec_path", metavar="CONFIG", type=click.Path(path_type=Path))
+@set_option
+@click.option("--cpus", default=1, show_default=True, type=click.IntRange(min=1), help="Threads to train with.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Save the best epoch's model here.")
+@cache_option
+@json_option
+def train(
+    spec_path: Path, overrides: tuple[str, ...], cpus: int, device: str, output: Path | None, cache: Path, as_json: bool
+) -> None:
+    r"""Train one configuration, without a search.
+
+    CONFIG is what ``tuner best`` prints. The same file and seed give the same numbers again.
+
+    \b
+    Examples:
+        tuner best digits > best.yaml
+        tuner train best.yaml
+        tuner train best.yaml --set epochs=50 --output model.pt
+    """
+    spec = load_training_spec(spec_path, overrides)
+    from tuner.report.leaderboard import format_objective
+    from tuner.train.run import run_training, use_threads
+
+    use_threads(cpus)
+    best = None
+    results = run_training(
+        spec.config,
+        spec.data,
+        spec.objective,
+        max_epochs=spec.epochs,
+        seed=spec.seed,
+        cache=cache.absolute(),
+        device=device,
+        model=output,
+    )
+    for result, is_best in results:
+        best = result if is_best else best
+        if as_json:
+            click.echo(json.dumps(dataclasses.asdict(result)))
+        else:
+            click.echo(
+                f"epoch {result.epoch:>3} of {spec.epochs}: loss {result.train_loss:.4f} "
+                f"({result.train_loss_with_l2:.4f} with L2), accuracy {result.train_accuracy:.2%}; "
+                f"validation loss {result.val_loss:.4f}, accuracy {result.val_accuracy:.2%}; "
+                f"learning rate {result.learning_rate:.3g}, {result.images_per_second:,.0f} images/s"
+            )
+    metric = spec.objective.metric
+    if best is not None and not as_json:
+        click.echo(f"best: {metric} {format_objective(getattr(best, metric), metric)} at epoch {best.epoch}")
+    if output is not None and best is not None and not as_json:
+        click.echo(f"model: {output}")

@@ -1,0 +1,97 @@
+"""What a person sees of a search that runs: one live table, or a line an event where there is no terminal."""
+
+import time
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tuner.execute.search_run import SearchRun, Status
+from tuner.report.leaderboard import describe_config, format_objective, format_seconds
+
+_ROWS = 8
+
+
+class PlainLines:
+    """Prints a line an event."""
+
+    def begin(self, run: SearchRun) -> None:
+        """Print nothing: the first event says enough."""
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        click.echo(f"{time.strftime('%H:%M:%S')} {line}")
+
+    def end(self) -> None:
+        """Print nothing."""
+
+
+class LiveTable:
+    """Draws one table anew twice a second, and prints above it what should stay."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console()
+        self._live: Live | None = None
+        self._early: list[str] = []
+        self._run: SearchRun | None = None
+
+    def begin(self, run: SearchRun) -> None:
+        """Begin to draw."""
+        self._run = run
+        self._live = Live(
+            get_renderable=self._draw, console=self._console, refresh_per_second=2, transient=True, redirect_stderr=False
+        )
+        self._live.start()
+
+    def say(self, line: str) -> None:
+        """Print a line above the table, unless it is about a single trial: those are in the table."""
+        if not line.split(":")[0].partition(" ")[2].isdigit():
+            self._console.print(line, style="dim" if line.startswith("  ") else "", markup=False, highlight=False)
+
+    def end(self) -> None:
+        """Leave the terminal as it was."""
+        if self._live is not None:
+            self._live.stop()
+
+    def _draw(self) -> RenderableType:
+        return Text("") if self._run is None else draw_status(self._run.status(), self._run)
+
+
+def draw_status(status: Status, run: SearchRun) -> RenderableType:
+    """Draw a search at one moment.
+
+    Parameters
+    ----------
+    status : Status
+        The moment.
+    run : SearchRun
+        The search, for its spec.
+    """
+    counts = status.counts
+    done = sum(number for state, number in counts.items() if state != "running")
+    left = "-" if status.left_s is None else f"about {format_seconds(status.left_s)}"
+    head = Text.assemble(
+        (f"{run.spec.name}", "bold"),
+        f"  stage {status.stage_number} of {status.num_stages}: {status.stage}   ",
+        f"{done} of {status.trials} trials   {status.epochs_done} epochs   ",
+        f"{format_seconds(status.elapsed_s)} gone, {left} left",
+    )
+    order = ("running", "complete", "stopped", "diverged", "failed")
+    tally = Text("   ".join(f"{counts[state]} {state}" for state in order if counts.get(state)), style="cyan")
+    metric = run.spec.objective.metric
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title, justify in (("trial", "right"), (metric, "right"), ("epochs", "right"), ("state", "left"), ("config", "left")):
+        table.add_column(title, justify=justify, no_wrap=title != "config")  # type: ignore[arg-type]
+    sign = 1 if run.spec.objective.mode == "max" else -1
+    for view in status.best[:_ROWS]:
+        table.add_row(
+            str(view.number),
+            format_objective(sign * view.best, metric),
+            str(len(view.values)),
+            view.state,
+            describe_config(view.config, status.searched),
+        )
+    return Group(head, ProgressBar(total=status.trials, completed=done, width=60), tally, Text(""), table)

@@ -1,0 +1,196 @@
+"""Between Ray Tune and a search in progress: who runs where is Ray's to say, what runs is ours.
+
+A *lane* is a place for one trial at a time: an actor of Tune's, reused from trial to trial. Tune starts an actor for each
+pending trial, but gives a pending trial to any actor that is free and cancels its own actor's start; with short trials
+one actor would do everything. So each lane first gets a trial without a task, which loads torch and is then held: a
+trial that is over while nothing is to be started keeps its lane. Held trials are released one by one, each when the
+trial that takes over its lane can start.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from tuner.errors import RunError
+from tuner.execute.search_run import SearchRun
+from tuner.execute.trial import TrainFunction, TrialTask
+
+LANES_WAIT_S = 30.0  # after the first lane is ready; on a busy or growing cluster the others join later
+
+
+class Lanes:
+    """Which trial of Tune's stands for which of ours, and which lanes are held.
+
+    Parameters
+    ----------
+    run : SearchRun
+        The search.
+    num_lanes : int, at least 1
+        How many trials run at once.
+    train : function
+        Trains one trial; sent to the workers.
+    clock : function
+        Seconds that only grow.
+    """
+
+    def __init__(self, run: SearchRun, num_lanes: int, train: TrainFunction, clock: Callable[[], float]) -> None:
+        self.run = run
+        self._num_lanes = num_lanes
+        self._train = train
+        self._clock = clock
+        self._tasks: dict[str, TrialTask] = {}
+        self._warming: set[str] = set()
+        self._held: list[Trial] = []
+        self._open_after: float | None = None
+        self._starting: list[Trial] = []
+        self._is_open = False
+        self._num_warm_ups = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Keep nothing when Tune pickles its parts: the ledger holds all state."""
+        return {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Give Tune its next trial: a warm-up until every lane has one, then what the search wants."""
+        if self.run.is_finished or self.run.should_stop:
+            return Searcher.FINISHED
+        if self._num_warm_ups < self._num_lanes:
+            self._num_warm_ups += 1
+            self._warming.add(trial_id)
+            return {"train": self._train, "task": None}
+        task = self.run.next_task() if self._is_open else None
+        if task is None:
+            return None
+        self._tasks[trial_id] = task
+        return {"train": self._train, "task": task}
+
+    def on_add(self, trial: Trial) -> None:
+        """Note that a trial waits for a lane."""
+        if trial.trial_id in self._tasks:
+            self._starting.append(trial)
+
+    def on_result(self, trial: Trial, result: dict[str, Any]) -> str:
+        """Pass an epoch to the search and Tune its answer: continue, stop, or hold the lane."""
+        task = self._tasks.get(trial.trial_id)
+        if task is None:
+            self._warming.discard(trial.trial_id)
+            self._open_after = self._open_after or self._clock() + LANES_WAIT_S
+            if "error" in result:
+                self.run.error = RunError(f"a worker cannot be started: {result['error']}\n{result['traceback']}")
+            return self._hold(trial)
+        if "error" in result:
+            self.run.fail(task, result["error"], result["traceback"])
+        elif self.run.report(task, None if result["measured"] is None else dict(result["measured"])):
+            return TrialScheduler.CONTINUE
+        return TrialScheduler.STOP if self.run.has_task() and not self._held else self._hold(trial)
+
+    def _hold(self, trial: Trial) -> str:
+        self._held.append(trial)
+        return TrialScheduler.NOOP
+
+    def on_failure(self, trial: Trial, reason: str) -> None:
+        """Record that a trial's worker died once too often."""
+        last_line = reason.strip().splitlines()[-1] if reason.strip() else "the worker died"
+        if (task := self._tasks.get(trial.trial_id)) is not None:
+            self.run.fail(task, last_line, reason)
+        else:
+            self.run.error = RunError(f"a worker cannot be started: {last_line}\n{reason}")
+
+    def release(self) -> list[Trial]:
+        """Name the held trials that must end now, so that their lanes serve the next ones."""
+        if not self._is_open and self._open_after is not None:
+            self._is_open = not self._warming or self._clock() >= self._open_after
+        if self.run.is_finished or self.run.should_stop:
+            released, self._held = self._held, []
+            return released
+        self._starting = [trial for trial in self._starting if trial.status == Trial.PENDING]
+        if self._held and self._is_open and not self._starting and self.run.has_task():
+            return [self._held.pop(0)]
+        return []
+
+
+class LaneSearcher(Searcher):
+    """Tune's source of trials."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        super().__init__(metric="measured", mode="max")
+        self._lanes = lanes
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the config of Tune's next trial, None to wait, or FINISHED."""
+        return self._lanes.suggest(trial_id)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Do nothing: the scheduler hears of it first."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write nothing: the ledger holds all state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Read nothing: the ledger holds all state."""
+
+
+class LaneScheduler(FIFOScheduler):
+    """Tune's judge of results."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        super().__init__()
+        self._lanes = lanes
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Note a new trial."""
+        self._lanes.on_add(trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Return Tune's word for what the search decided."""
+        return self._lanes.on_result(trial, result)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Record a trial whose worker died and was not to be had again."""
+        self._lanes.on_failure(trial, str(trial.get_error() or ""))
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """End the held trials whose lanes are wanted, then leave the choice to first in, first out."""
+        for trial in self._lanes.release():
+            tune_controller.stop_trial(trial)
+        return super().choose_trial_to_run(tune_controller)
+
+
+class SilentProgress(TrialProgressCallback):
+    """Stands where Tune would put a callback that prints; Tune finds it by its name in the environment."""
+
+    def on_trial_result(self, *args: Any, **info: Any) -> None:
+        """Print nothing."""
+
+    def on_trial_error(self, *args: Any, **info: Any) -> None:
+        """Print nothing."""
+
+    def on_trial_complete(self, *args: Any, **info: Any) -> None:
+        """Print nothing."""
+
+
+class LaneStopper(tune.Stopper):
+    """Ends Tune's run when the search says so."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Stop no single trial."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Tell whether a limit, an error or the user ended the search."""
+        return self._lanes.run.should_stop
+
+
+def silence() -> None:
+    """Keep Tune's log to errors: the search speaks for itself."""
+    for name in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,1 @@
+"""What happened: the ledger and its image in MLflow."""

@@ -1,0 +1,79 @@
+"""The ledger's file: Optuna's journal, kept whole by a lock that dies with its holder."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+
+from tuner.errors import LedgerError
+
+
+class KernelLock(BaseJournalFileLock):
+    """Keeps two writers apart by ``flock``, which the kernel releases when its holder is killed.
+
+    Optuna's own locks are files that a killed process leaves behind, and that the next one waits for half a minute.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+
+    def acquire(self) -> bool:
+        """Wait until nobody else holds the lock, then hold it."""
+        self._file = self._path.open("ab")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        """Let the next one in."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def open_journal(path: Path) -> JournalStorage:
+    """Open a ledger's file, or begin one, and mend an end that a kill or a full disk cut off.
+
+    Parameters
+    ----------
+    path : Path
+        The journal; its lock lies beside it with ``.lock`` added.
+
+    Raises
+    ------
+    LedgerError
+        If the file cannot be read, written or understood.
+    """
+    lock = KernelLock(path.with_name(path.name + ".lock"))
+    try:
+        lock.acquire()
+        try:
+            _cut_torn_line(path)
+        finally:
+            lock.release()
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    except OSError as error:
+        raise LedgerError(
+            f"{path}: the ledger cannot be read or written ({error.strerror}); free space there or choose another "
+            "folder with --results"
+        ) from error
+    except (ValueError, KeyError) as error:
+        raise LedgerError(
+            f"{path}: the ledger is damaged ({error}); restore it from a copy, or start over with --fresh"
+        ) from error
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Drop the last line if it has no end: its writer died while writing, so nobody has acted on it."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with path.open("rb+") as journal:
+        journal.seek(-1, os.SEEK_END)
+        if journal.read(1) == b"\n":
+            return
+        whole = journal.seek(0) or journal.read()
+        journal.truncate(whole.rfind(b"\n") + 1)

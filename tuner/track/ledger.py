@@ -1,0 +1,313 @@
+"""The ledger: the one true record of a search, from which everything else can be made again.
+
+One Optuna study holds one stage. A trial's intermediate values are its best objective so far at each epoch; its user
+attributes hold all that was measured at each epoch, why it ended, and what it was trained with. Stopped trials are PRUNED,
+diverged and failed ones FAIL, so that any tool that reads Optuna studies sees what happened.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from tuner.errors import LedgerError, SearchNotFoundError
+from tuner.spec.space import Choice, Config, Distribution, LogInt, LogUniform, Scalar, Space, Uniform
+from tuner.track.journal import open_journal
+
+State = Literal["running", "complete", "stopped", "diverged", "failed"]
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study that is created is not news
+
+JOURNAL = "ledger.journal"
+_EPOCH = "epoch:"
+_OPTUNA_STATES = {
+    "complete": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "diverged": TrialState.FAIL,
+    "failed": TrialState.FAIL,
+}
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial, as far as the ledger knows it.
+
+    Attributes
+    ----------
+    stage : str
+        Its stage's name.
+    number : int, at least 0
+        Its place in its stage.
+    config : mapping
+        The point of the space that it trains, constants included.
+    seed : int
+        What its weights, its order of images and its dropout are drawn from.
+    state : str
+        running, complete, stopped, diverged or failed.
+    reason : str
+        Why it ended; empty while it runs.
+    epochs : tuple of mappings
+        What was measured at epoch 1, 2, ...
+    values : tuple of float
+        The objective, best so far, at epoch 1, 2, ...; NaN where the loss was not finite.
+    started, ended : datetime or None
+        In UTC.
+    error : str
+        The traceback of a failed trial.
+    """
+
+    stage: str
+    number: int
+    config: Config
+    seed: int
+    state: State
+    reason: str
+    epochs: tuple[Mapping[str, float], ...]
+    values: tuple[float, ...]
+    started: datetime.datetime | None
+    ended: datetime.datetime | None
+    error: str = ""
+    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def value(self) -> float:
+        """The objective at the best epoch so far; NaN before the first finite one."""
+        finite = [value for value in self.values if math.isfinite(value)]
+        return finite[-1] if finite else math.nan
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch that ``value`` is from, 1-based; 0 before the first."""
+        value = self.value
+        return self.values.index(value) + 1 if math.isfinite(value) else 0
+
+    @property
+    def name(self) -> str:
+        """Stage and number, as people and folders write it."""
+        return f"{self.stage}-{self.number}"
+
+
+class StageLedger:
+    """One stage's part of the ledger."""
+
+    def __init__(self, storage: BaseStorage, study_id: int, name: str) -> None:
+        self.name = name
+        self._storage = storage
+        self._study_id = study_id
+        self._trial_ids: dict[int, int] = {}
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What is recorded of the stage as a whole."""
+        return dict(self._storage.get_study_user_attrs(self._study_id))
+
+    @property
+    def maximize(self) -> bool:
+        """Whether a larger objective is better."""
+        return bool(self._storage.get_study_directions(self._study_id)[0] == StudyDirection.MAXIMIZE)
+
+    def set(self, **attributes: Any) -> None:
+        """Record something of the stage as a whole."""
+        with _translated():
+            for key, value in attributes.items():
+                self._storage.set_study_user_attr(self._study_id, key, value)
+
+    def start(self, space: Space, config: Config, seed: int) -> int:
+        """Open a trial.
+
+        Returns
+        -------
+        int
+            Its number.
+        """
+        searched = [p for p in space.parameters if p.name in config and not p.is_constant]
+        template = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params={p.name: config[p.name] for p in searched},
+            distributions={p.name: _as_optuna(p.distribution) for p in searched},
+            user_attrs={"config": dict(config), "seed": seed},
+        )
+        with _translated():
+            trial_id = self._storage.create_new_trial(self._study_id, template_trial=template)
+            number = self._storage.get_trial_number_from_id(trial_id)
+        self._trial_ids[number] = trial_id
+        return number
+
+    def record_epoch(self, number: int, epoch: int, measured: Mapping[str, float], value: float) -> None:
+        """Record one epoch of a trial.
+
+        Parameters
+        ----------
+        number : int
+            The trial.
+        epoch : int, at least 1
+            The epoch.
+        measured : mapping
+            Everything that was measured in it.
+        value : float
+            The best objective so far, NaN where the loss was not finite.
+        """
+        trial_id = self._trial_id(number)
+        with _translated():
+            self._storage.set_trial_user_attr(trial_id, f"{_EPOCH}{epoch:06d}", dict(measured))
+            self._storage.set_trial_intermediate_value(trial_id, epoch, value)
+
+    def end(self, number: int, state: State, reason: str, error: str = "") -> None:
+        """Close a trial: its state, why, and, if it failed, its traceback."""
+        trial_id = self._trial_id(number)
+        value = self.trial(number).value
+        values = [value] if state in {"complete", "stopped"} and math.isfinite(value) else None
+        with _translated():
+            if error:
+                self._storage.set_trial_user_attr(trial_id, "error", error)
+            self._storage.set_trial_user_attr(trial_id, "ended", {"state": state, "reason": reason})
+            optuna_state = _OPTUNA_STATES[state]
+            if optuna_state is TrialState.COMPLETE and values is None:
+                optuna_state = TrialState.FAIL
+            self._storage.set_trial_state_values(trial_id, state=optuna_state, values=values)
+
+    def trial(self, number: int) -> TrialRecord:
+        """Read one trial."""
+        return self._record(self._storage.get_trial(self._trial_id(number)))
+
+    def trials(self) -> list[TrialRecord]:
+        """Read all trials, in the order of their numbers."""
+        with _translated():
+            return [self._record(trial) for trial in self._storage.get_all_trials(self._study_id, deepcopy=False)]
+
+    def _trial_id(self, number: int) -> int:
+        if number not in self._trial_ids:
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+            self._trial_ids[number] = trial_id
+        return self._trial_ids[number]
+
+    def _record(self, trial: FrozenTrial) -> TrialRecord:
+        attributes = trial.user_attrs
+        ended = attributes.get("ended", {"state": "running", "reason": ""})
+        epochs = sorted(key for key in attributes if key.startswith(_EPOCH))
+        return TrialRecord(
+            stage=self.name,
+            number=trial.number,
+            config=attributes["config"],
+            seed=attributes["seed"],
+            state=ended["state"],
+            reason=ended["reason"],
+            epochs=tuple(attributes[key] for key in epochs),
+            values=tuple(value for _, value in sorted(trial.intermediate_values.items())),
+            started=_utc(trial.datetime_start),
+            ended=_utc(trial.datetime_complete),
+            error=attributes.get("error", ""),
+        )
+
+
+class Ledger:
+    """The record of one search: its stages, in order.
+
+    Parameters
+    ----------
+    storage : BaseStorage
+        The Optuna storage that holds it.
+    search : str
+        The search's name.
+    """
+
+    def __init__(self, storage: BaseStorage, search: str) -> None:
+        self.search = search
+        self._storage = storage
+
+    @classmethod
+    def open(cls, folder: Path, *, create: bool = False) -> Self:
+        """Open the ledger in a search's folder.
+
+        Parameters
+        ----------
+        folder : Path
+            The search's folder; its name is the search's.
+        create : bool
+            Whether to begin one where there is none.
+
+        Raises
+        ------
+        SearchNotFoundError
+            If there is none and ``create`` is false.
+        LedgerError
+            If it cannot be read or written.
+        """
+        path = folder / JOURNAL
+        if not create and not path.exists():
+            others = sorted(child.parent.name for child in folder.parent.glob(f"*/{JOURNAL}"))
+            raise SearchNotFoundError(
+                f"no search is called {folder.name!r} in {folder.parent}; "
+                + (f"there are: {', '.join(others)}" if others else "there is none yet: start one with tuner run SPEC")
+            )
+        return cls(open_journal(path), folder.name)
+
+    def stages(self) -> list[StageLedger]:
+        """Return the stages that have begun, in their order."""
+        with _translated():
+            studies = sorted(self._storage.get_all_studies(), key=lambda study: study._study_id)
+        prefix = f"{self.search}/"
+        return [
+            StageLedger(self._storage, study._study_id, study.study_name.removeprefix(prefix))
+            for study in studies
+            if study.study_name.startswith(prefix)
+        ]
+
+    def stage(self, name: str) -> StageLedger | None:
+        """Return one stage, or None if it has not begun."""
+        return next((stage for stage in self.stages() if stage.name == name), None)
+
+    def begin_stage(self, name: str, *, maximize: bool, **attributes: Any) -> StageLedger:
+        """Open a stage and record what it was begun with.
+
+        Parameters
+        ----------
+        name : str
+            The stage's name.
+        maximize : bool
+            Whether a larger objective is better.
+        **attributes
+            Values that JSON can hold.
+        """
+        direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
+        with _translated():
+            study_id = self._storage.create_new_study([direction], f"{self.search}/{name}")
+        stage = StageLedger(self._storage, study_id, name)
+        stage.set(**attributes)
+        return stage
+
+
+def _as_optuna(distribution: Distribution) -> BaseDistribution:
+    if isinstance(distribution, Choice):
+        return CategoricalDistribution(distribution.options)
+    if isinstance(distribution, Uniform):
+        return FloatDistribution(distribution.low, distribution.high, step=distribution.step)
+    if isinstance(distribution, LogUniform):
+        return FloatDistribution(distribution.low, distribution.high, log=True)
+    if isinstance(distribution, LogInt):
+        return IntDistribution(distribution.low, distribution.high, log=True)
+    return IntDistribution(distribution.low, distribution.high, step=distribution.step)
+
+
+def _utc(naive: datetime.datetime | None) -> datetime.datetime | None:
+    """Optuna writes local time without a zone."""
+    return None if naive is None else naive.astimezone(datetime.UTC)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LedgerError(f"the ledger cannot be written ({error}); free space there, then run the same again") from error

@@ -1,0 +1,233 @@
+"""MLflow as an image of the ledger, made again and again by one pass that sends only what is missing.
+
+The ledger knows everything, so nothing else has to be remembered: a pass compares it with what MLflow holds and sends the
+difference. A pass that was killed, a server that was away or a search that was resumed leave nothing double and nothing out.
+"""
+
+import contextlib
+import datetime
+import fcntl
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from tuner.errors import TrackingError
+from tuner.spec import load_text
+from tuner.spec.space import Space
+from tuner.track.ledger import Ledger, StageLedger, TrialRecord
+
+_BATCH = 900  # a batch may hold 1,000 metrics, 100 params and 100 tags
+_STATUS = {"complete": "FINISHED", "stopped": "FINISHED", "diverged": "FAILED", "failed": "FAILED", "running": "RUNNING"}
+
+
+@dataclass
+class _Run:
+    """What MLflow holds of a trial or a stage.
+
+    ``epochs`` is None until MLflow has been asked; the state is the last one sent.
+    """
+
+    run_id: str
+    epochs: int | None
+    state: str
+
+
+class Mirror:
+    """Keeps the experiment of one search like its ledger.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        The search's record.
+    folder : Path
+        The search's folder; ``artifacts/STAGE`` in it is sent when a stage has ended.
+    tracking_uri : str
+        MLflow's store or server.
+    """
+
+    def __init__(self, ledger: Ledger, folder: Path, tracking_uri: str) -> None:
+        self._ledger = ledger
+        self._folder = folder
+        self._uri = tracking_uri
+        self._client = MlflowClient(tracking_uri)
+        self._runs: dict[tuple[str, int | None], _Run] = {}
+        self._experiment_id: str | None = None
+
+    def sync(self, *, settle: bool = False) -> None:
+        """Send what MLflow lacks.
+
+        Parameters
+        ----------
+        settle : bool
+            Whether nobody trains any more: what still runs by the ledger was interrupted.
+
+        Raises
+        ------
+        TrackingError
+            If MLflow is away or refuses; what was sent stays sent, the rest waits for the next pass.
+        """
+        try:
+            for stage in self._ledger.stages():
+                if self._experiment_id is None:
+                    self._discover(stage.attributes["search_id"])
+                self._sync_stage(stage, settle)
+        except (MlflowException, requests.RequestException, OSError) as error:
+            raise TrackingError(f"MLflow at {self._uri} does not take what was recorded: {error}") from error
+
+    def _discover(self, search_id: str) -> None:
+        """Learn which runs there are already; a search is known by its id, since names come again."""
+        found = self._client.get_experiment_by_name(self._ledger.search)
+        experiment_id = found.experiment_id if found else self._create_experiment()
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [experiment_id], f"tags.`tuner.search_id` = '{search_id}'", max_results=1000, page_token=token
+            )
+            for run in page:
+                trial = run.data.tags.get("tuner.trial")
+                key = (run.data.tags["tuner.stage"], None if trial is None else int(trial))
+                self._runs[key] = _Run(run.info.run_id, None, run.data.tags.get("tuner.state", "running"))
+            token = page.token
+            if not token:
+                break
+        self._experiment_id = experiment_id
+
+    def _create_experiment(self) -> str:
+        """Make the experiment; beside a store that is a file, artifacts lie with it and not wherever one happens to be."""
+        location = None
+        if self._uri.startswith("sqlite:///"):
+            location = Path(self._uri.removeprefix("sqlite:///")).absolute().with_name("mlartifacts").as_uri()
+        return str(self._client.create_experiment(self._ledger.search, artifact_location=location))
+
+    def _sync_stage(self, stage: StageLedger, settle: bool) -> None:
+        attributes = stage.attributes
+        parent = self._runs.get((stage.name, None)) or self._create_parent(stage, attributes)
+        searched: list[str] | None = None
+        for trial in stage.trials():
+            run = self._runs.get((stage.name, trial.number))
+            if run is not None and run.state == trial.state and trial.state != "running":
+                continue
+            if searched is None:
+                space = load_text(attributes["spec"], stage.name).space
+                assert isinstance(space, Space), "a stage is recorded with its own space"
+                searched = [p.name for p in space.parameters if not p.is_constant]
+            self._sync_trial(trial, run, parent, attributes, searched, settle)
+        state = "complete" if "ended" in attributes else "interrupted" if settle else "running"
+        if parent.state != state:
+            self._end_parent(stage, attributes, parent, state)
+
+    def _create_parent(self, stage: StageLedger, attributes: Mapping[str, Any]) -> _Run:
+        keys = ("search_id", "versions", "seed", "git_commit", "git_dirty", "index")
+        tags = {f"tuner.{key}": _text(attributes[key]) for key in keys if attributes.get(key) is not None}
+        tags |= {"tuner.stage": stage.name, "tuner.state": "running"}
+        if attributes.get("git_commit"):
+            tags["mlflow.source.git.commit"] = attributes["git_commit"]
+        return self._create((stage.name, None), f"{stage.name} stage", tags, None)
+
+    def _create(
+        self, key: tuple[str, int | None], name: str, tags: dict[str, str], started: datetime.datetime | None
+    ) -> _Run:
+        assert self._experiment_id is not None, "runs are created after the experiment is known"
+        tags["mlflow.runName"] = name
+        created = self._client.create_run(self._experiment_id, start_time=_milliseconds(started), tags=tags)
+        run = self._runs[key] = _Run(created.info.run_id, 0, "running")
+        return run
+
+    def _sync_trial(
+        self,
+        trial: TrialRecord,
+        run: _Run | None,
+        parent: _Run,
+        attributes: Mapping[str, Any],
+        searched: list[str],
+        settle: bool,
+    ) -> None:
+        params: list[Param] = []
+        if run is None:
+            architecture = str(trial.config.get("architecture", ""))
+            tags = {
+                "mlflow.parentRunId": parent.run_id,
+                "tuner.search_id": attributes["search_id"],
+                "tuner.stage": trial.stage,
+                "tuner.trial": str(trial.number),
+                "tuner.state": "running",
+                "tuner.architecture": architecture,
+                "tuner.seed": str(trial.seed),
+            }
+            run = self._create((trial.stage, trial.number), f"{trial.name} {architecture}", tags, trial.started)
+            params = [Param(name, str(trial.config[name])) for name in searched if name in trial.config]
+        elif run.epochs is None:
+            run.epochs = self._epochs_held(run.run_id)
+            held = self._client.get_run(run.run_id).data.params
+            params = [Param(n, str(trial.config[n])) for n in searched if n in trial.config and n not in held]
+        assert run.epochs is not None, "asked above"
+        state = "interrupted" if settle and trial.state == "running" else trial.state
+        tags_now = []
+        if state != run.state:
+            tags_now = [RunTag("tuner.state", state), RunTag("tuner.reason", trial.reason or state)]
+            tags_now += [RunTag("tuner.error", trial.error[-5000:])] if trial.error else []
+        metrics = list(_metrics(trial, run.epochs, str(attributes["metric"])))
+        for start in range(0, len(metrics), _BATCH):
+            self._client.log_batch(run.run_id, metrics[start : start + _BATCH])
+        if params or tags_now:
+            self._client.log_batch(run.run_id, params=params, tags=tags_now)
+        run.epochs = len(trial.epochs)
+        if state != run.state:
+            self._set_status(run, state, trial.ended)
+
+    def _epochs_held(self, run_id: str) -> int:
+        """Count the epochs whose every metric is there; a batch is one transaction, so none is there by half."""
+        metrics = self._client.get_run(run_id).data.metrics
+        steps = [point.step for key in metrics for point in self._client.get_metric_history(run_id, key)]
+        return max(steps, default=0)
+
+    def _set_status(self, run: _Run, state: str, ended: datetime.datetime | None) -> None:
+        status = "KILLED" if state == "interrupted" else _STATUS[state]
+        if status == "RUNNING":
+            self._client.update_run(run.run_id, status=status)
+        else:
+            self._client.set_terminated(run.run_id, status, end_time=_milliseconds(ended))
+        run.state = state
+
+    def _end_parent(self, stage: StageLedger, attributes: Mapping[str, Any], parent: _Run, state: str) -> None:
+        artifacts = self._folder / "artifacts" / stage.name
+        if artifacts.is_dir():
+            self._client.log_artifacts(parent.run_id, str(artifacts))
+        reason = attributes.get("ended", state)
+        self._client.log_batch(parent.run_id, tags=[RunTag("tuner.state", state), RunTag("tuner.reason", reason)])
+        self._set_status(parent, state, None)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a search's image in MLflow: two mirrors of one search would make its runs twice. Waits for its turn."""
+    with (folder / "mirror.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _metrics(trial: TrialRecord, epochs_held: int, objective: str) -> Iterator[Metric]:
+    for epoch, measured in enumerate(trial.epochs, start=1):
+        if epoch > epochs_held:
+            at = int(measured.get("timestamp", 0) * 1000) or _milliseconds(trial.started) or 0
+            values = {k: v for k, v in measured.items() if k not in {"epoch", "timestamp"}}
+            if epoch <= len(trial.values):
+                values[f"best_{objective}"] = trial.values[epoch - 1]
+            for key, value in values.items():
+                if not math.isinf(value):
+                    yield Metric(key, float(value), at, epoch)
+
+
+def _milliseconds(at: datetime.datetime | None) -> int | None:
+    return None if at is None else int(at.timestamp() * 1000)
+
+
+def _text(value: Any) -> str:
+    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value)

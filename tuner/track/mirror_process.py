@@ -1,0 +1,75 @@
+"""The mirror in a process of its own, so that MLflow's work never takes the search's time.
+
+MLflow takes seconds to import and tens of milliseconds a call. The process runs at low priority, reads the ledger's file,
+and lives as long as its standard input is open: when the search ends, or its process is killed, it sends what is left and
+goes. A lock keeps a second one, of the same search resumed, waiting until then.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+_HTTP = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # MLflow's own: four minutes
+
+
+class MirrorProcess:
+    """Starts the mirror when there is something to send, and lets it finish.
+
+    Parameters
+    ----------
+    folder : Path
+        The search's folder.
+    tracking_uri : str
+        MLflow's store or server.
+    say : function
+        Told when MLflow goes away and comes back.
+    """
+
+    def __init__(self, folder: Path, tracking_uri: str, say: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._uri = tracking_uri
+        self._say = say
+        self._process: subprocess.Popen[str] | None = None
+
+    def notice(self) -> None:
+        """Be told that something was recorded: start if need be, and pass on what the mirror says."""
+        if self._process is None:
+            self._start()
+        self._listen()
+
+    def close(self) -> bool:
+        """Let the mirror send what is left.
+
+        Returns
+        -------
+        bool
+            Whether MLflow now has everything.
+        """
+        if self._process is None:
+            self._start()
+        assert self._process is not None and self._process.stdin is not None, "started above"
+        self._process.stdin.close()
+        complete = self._process.wait() == 0
+        self._listen()
+        return complete
+
+    def _start(self) -> None:
+        with (self._folder / "mirror.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tuner.track.mirror_main", str(self._folder), self._uri],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**_HTTP, **os.environ},
+                text=True,
+                start_new_session=True,  # ctrl-C is meant for the search
+            )
+        assert self._process.stdout is not None, "a pipe was asked for"
+        os.set_blocking(self._process.stdout.fileno(), False)
+
+    def _listen(self) -> None:
+        assert self._process is not None and self._process.stdout is not None, "started before"
+        for line in self._process.stdout:
+            self._say(line.strip())
