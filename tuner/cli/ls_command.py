@@ -21,21 +21,22 @@ def ls(results: Path, as_json: bool) -> None:
         tuner ls
         tuner ls --json
     """
-    from tuner.report.leaderboard import format_objective, rank
+    from tuner.report.leaderboard import format_objective
+    from tuner.track.best import rank_trials
     from tuner.track.ledger import JOURNAL, Ledger
 
     rows = []
     for journal in sorted(results.glob(f"*/{JOURNAL}")):
         for stage in Ledger.open(journal.parent).stages():
             trials, attributes = stage.trials(), stage.attributes
-            order = rank([trial.value for trial in trials], maximize=stage.maximize)
+            ranked = rank_trials(trials, maximize=stage.maximize)
             rows.append(
                 {
                     "search": journal.parent.name,
                     "stage": stage.name,
                     "trials": len(trials),
                     "metric": attributes["metric"],
-                    "best": trials[order[0]].value if order else None,
+                    "best": ranked[0].value if ranked else None,
                     "ended": attributes.get("ended"),
                 }
             )

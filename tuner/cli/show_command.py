@@ -62,8 +62,9 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
         Whether to list all trials in their order, with the reason of each one's end.
     """
     from tuner.errors import SearchNotFoundError
-    from tuner.report.leaderboard import describe_config, format_objective, format_seconds, rank
+    from tuner.report.leaderboard import describe_config, format_objective, format_seconds
     from tuner.spec import load_text
+    from tuner.track.best import rank_trials
     from tuner.track.ledger import Ledger
 
     stages = Ledger.open(folder).stages()
@@ -79,14 +80,14 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
     for stage in stages:
         trials, attributes = stage.trials(), stage.attributes
         counts = Counter(trial.state for trial in trials)
-        order = rank([trial.value for trial in trials], maximize=stage.maximize)
+        ranked = rank_trials(trials, maximize=stage.maximize)
         overview.add_row(
             stage.name,
             str(len(trials)),
             *(str(counts[state]) for state in ("complete", "stopped", "diverged", "failed", "running")),
             str(sum(len(trial.epochs) for trial in trials)),
             format_seconds(attributes.get("elapsed_s", 0.0)),
-            format_objective(trials[order[0]].value, attributes["metric"]) if order else "-",
+            format_objective(ranked[0].value, attributes["metric"]) if ranked else "-",
             attributes.get("ended", "not yet"),
         )
     console.print(overview)
@@ -94,7 +95,7 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
     trials, attributes = stage.trials(), stage.attributes
     space = load_text(attributes["spec"], stage.name).space
     searched = [parameter.name for parameter in space.parameters if not parameter.is_constant]
-    ranked = rank([trial.value for trial in trials], maximize=stage.maximize)
+    ranked = rank_trials(trials, maximize=stage.maximize)
     board = Table(
         box=None,
         pad_edge=False,
@@ -104,7 +105,7 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
     )
     for title in ("trial", attributes["metric"], "at epoch", "of", "state", *(["why"] if everything else []), "config"):
         board.add_column(title, justify="left" if title in {"state", "config", "why"} else "right", no_wrap=title not in {"config", "why"})
-    for trial in trials if everything else [trials[index] for index in ranked[:top]]:
+    for trial in trials if everything else ranked[:top]:
         board.add_row(
             str(trial.number),
             format_objective(trial.value, attributes["metric"]),

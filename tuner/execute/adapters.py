@@ -9,6 +9,7 @@ trial that takes over its lane can start.
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -153,7 +154,8 @@ class LaneScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Record a trial whose worker died and was not to be had again."""
-        self._lanes.on_failure(trial, str(trial.get_error() or ""))
+        error = Path(trial.local_path) / trial.run_metadata.error_filename
+        self._lanes.on_failure(trial, error.read_text() if error.is_file() else "")
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """End the held trials whose lanes are wanted, then leave the choice to first in, first out."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from tuner.errors import RunError
 from tuner.execute.cluster import Placement
-from tuner.execute.trial import LAST, TrialTask
+from tuner.execute.trial import LAST, MODEL, TrialTask
 from tuner.spec import dump_spec, load_text
 from tuner.spec.search import SearchSpec, Stage
 from tuner.spec.space import Config, Space
@@ -23,6 +23,7 @@ from tuner.strategy.halving import SuccessiveHalving
 from tuner.strategy.narrow import Reason, carry, incumbents, narrow
 from tuner.strategy.sampler import Sampler, build_sampler
 from tuner.strategy.trial_view import TrialView
+from tuner.track.artifacts import write_artifacts
 from tuner.track.ledger import Ledger, StageLedger, TrialRecord
 
 CHECKPOINTS_KEPT = 5  # the best few of a stage keep their weights
@@ -191,6 +192,8 @@ class SearchRun:
             run = self._run
             if run.interrupted:
                 record = run.interrupted.popleft()
+                if record.values and self._judge(record.number, len(record.values)):
+                    return self.next_task()
                 return self._task(record.number, record.config, record.seed, len(record.epochs))
             if len(run.views) >= run.stage.trials:
                 return self.next_task()
@@ -231,11 +234,14 @@ class SearchRun:
                 view = dataclasses.replace(view, values=(*view.values, value))
                 run.views[task.number] = view
                 self._notice()
-            decision = run.halving.report(task.number, epoch, view.values[epoch - 1])
-            if decision.state is None:
-                return True
-            self._end(task.number, decision.state, decision.reason)
-            return False
+            return not self._judge(task.number, epoch)
+
+    def _judge(self, number: int, epoch: int) -> bool:
+        """Ask the halving about a trial's recorded epoch, and end the trial if it says so; return whether it ended."""
+        decision = self._run.halving.report(number, epoch, self._run.views[number].values[epoch - 1])
+        if decision.state is not None:
+            self._end(number, decision.state, decision.reason)
+        return decision.state is not None
 
     def fail(self, task: TrialTask, reason: str, error: str) -> None:
         """Record that a trial failed, with its traceback, and give up if no trial ever works."""
@@ -424,6 +430,7 @@ class SearchRun:
 
     def _close_stage(self) -> Before:
         run = self._run
+        write_artifacts(self._folder, run.ledger, MODEL)
         run.ledger.set(ended=self.stop_reason or "complete")
         return Before(run.space, tuple(run.views.values()))
 

@@ -1,7 +1,7 @@
 """Trials as people compare them: a line each, the best first."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from tuner.spec.space import Scalar
 
@@ -54,9 +54,3 @@ def format_seconds(seconds: float) -> str:
         if whole >= size:
             return f"{whole // size} {unit} {whole % size // smaller_size} {smaller}"
     return f"{whole} s"
-
-
-def rank(values: Sequence[float], *, maximize: bool) -> list[int]:
-    """Return the positions of finite values, best first; of equals, the earlier one."""
-    finite = [index for index, value in enumerate(values) if math.isfinite(value)]
-    return sorted(finite, key=lambda index: -values[index] if maximize else values[index])

@@ -1,0 +1,63 @@
+"""A search's best trials, and its best configuration."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from tuner.errors import SearchNotFoundError
+from tuner.spec import load_text
+from tuner.spec.search import TrainingSpec
+from tuner.track.ledger import Ledger, StageLedger, TrialRecord
+
+
+def rank_trials(trials: Iterable[TrialRecord], *, maximize: bool) -> list[TrialRecord]:
+    """Return the trials that have a result, best first; of equals, the earlier one."""
+    finite = [trial for trial in trials if math.isfinite(trial.value)]
+    return sorted(finite, key=lambda trial: -trial.value if maximize else trial.value)
+
+
+def describe_training(trial: TrialRecord, stage: StageLedger, search: str) -> TrainingSpec:
+    """Say how a trial is trained again."""
+    spec = load_text(stage.attributes["spec"], "the ledger")
+    return TrainingSpec(
+        name=spec.name,
+        data=spec.data,
+        objective=spec.objective,
+        config=dict(trial.config),
+        epochs=next(s.max_epochs for s in spec.stages if s.name == stage.name),
+        seed=trial.seed,
+        origin=f"{search}/{trial.name}",
+    )
+
+
+def find_best(folder: Path, stage_name: str | None = None, number: int | None = None) -> TrainingSpec:
+    """Find the best trial of a search and say how to train it again.
+
+    Parameters
+    ----------
+    folder : Path
+        The search's folder.
+    stage_name : str or None
+        Its stage; None for the last one with a result.
+    number : int or None
+        The trial; None for the best.
+
+    Raises
+    ------
+    SearchNotFoundError
+        If there is no such search, stage or trial, or none has a result yet.
+    """
+    stages = Ledger.open(folder).stages()
+    for stage in reversed([stage for stage in stages if stage_name in {None, stage.name}]):
+        trials = stage.trials()
+        if number is not None and number >= len(trials):
+            raise SearchNotFoundError(
+                f"search {folder.name!r} has no trial {number} in stage {stage.name!r}; it has 0 to {len(trials) - 1}"
+            )
+        chosen = [trials[number]] if number is not None else rank_trials(trials, maximize=stage.maximize)
+        if chosen:
+            return describe_training(chosen[0], stage, folder.name)
+    raise SearchNotFoundError(
+        f"search {folder.name!r} has no result" + (f" in a stage {stage_name!r}" if stage_name else "") + " yet; "
+        f"its stages: {', '.join(stage.name for stage in stages) or 'none'}"
+    )
