@@ -3,14 +3,15 @@
 Runs 32 trials of 6 epochs of 0.05 s of sleep on 2 slots, interleaved and several times over, with
 
 - tuner, tracking in MLflow (sqlite), and the same without tracking;
-- Ray Tune as its documentation shows it: function trainable, OptunaSearch, ASHAScheduler, MLflowLoggerCallback on sqlite;
+- Ray Tune as its documentation shows it: function trainable, OptunaSearch, ASHAScheduler, MLflowLoggerCallback on
+sqlite;
 - Optuna's own loop in two processes on a journal file, without tracking.
 
     python benchmarks/overhead.py --repeats 3 --output benchmarks/results/overhead.json
 
 Every epoch records when it began and ended. From these: *start-up*, from the command to the end of the first epoch;
-*overhead*, the slots' time between the first epoch's begin and the last one's end that was no work, per trial; *busy*, the
-share of that time in which a slot had a trial.
+*overhead*, the slots' time between the first epoch's begin and the last one's end that was no work, per trial;
+*busy*, the share of that time in which a slot had a trial.
 """
 
 import argparse
@@ -94,7 +95,9 @@ def run_ray_tune(folder: Path) -> list[dict[str, float]]:
         ),
         run_config=tune.RunConfig(
             storage_path=str(folder),
-            callbacks=[MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", experiment_name="overhead")],
+            callbacks=[
+                MLflowLoggerCallback(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", experiment_name="overhead")
+            ],
         ),
     ).fit()
     return [
@@ -132,7 +135,10 @@ study.optimize(objective, n_trials=overhead.TRIALS // overhead.SLOTS)
     backend = optuna.storages.journal.JournalFileBackend(str(folder / "journal"))
     study = optuna.load_study(study_name="s", storage=optuna.storages.JournalStorage(backend))
     return [
-        {"trial": trial.number, **done} for trial in study.trials for k, done in trial.user_attrs.items() if k.startswith("epoch")
+        {"trial": trial.number, **done}
+        for trial in study.trials
+        for k, done in trial.user_attrs.items()
+        if k.startswith("epoch")
     ]
 
 

@@ -4,10 +4,11 @@ TunerError                      anything that tuner itself explains to the user
 ├── InputError                  the input is wrong: exit code 2
 │   ├── SpecError               a search file, with every fault found in it
 │   ├── DataError               a data set that is missing, cut short, unlabelled or does not decode
+│   ├── AddressError            nothing answers at an address that was given
 │   ├── ResourceError           more was asked for than the machines have
 │   └── SearchNotFoundError     no search of that name, or not the kind that is needed
 └── RunError                    the input was right and the run failed: exit code 1
-    ├── ClusterError            Ray cannot be reached or was lost
+    ├── ClusterError            Ray cannot be started or was lost
     ├── LedgerError             the record cannot be read or written
     └── TrackingError           MLflow cannot be reached
 
@@ -36,6 +37,10 @@ class DataError(InputError):
     """A data set is missing, cut short, unlabelled or does not decode."""
 
 
+class AddressError(InputError):
+    """Nothing answers at an address that was given."""
+
+
 class ResourceError(InputError):
     """More was asked for than the machines have."""
 
@@ -49,7 +54,7 @@ class RunError(TunerError):
 
 
 class ClusterError(RunError):
-    """Ray cannot be reached or was lost."""
+    """Ray cannot be started or was lost."""
 
 
 class LedgerError(RunError):

@@ -21,7 +21,7 @@ def best(search: str, stage_name: str | None, number: int | None, results: Path)
         tuner best digits > best.yaml && tuner train best.yaml
         tuner best digits --stage coarse --trial 7
     """
-    from tuner.track.best import find_best
     from tuner.spec import dump_training_spec
+    from tuner.track.best import find_best
 
     click.echo(dump_training_spec(find_best(results / search, stage_name, number)), nl=False)

@@ -1,6 +1,7 @@
 """``tuner export``."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -10,11 +11,21 @@ from tuner.cli.options import results_option
 @click.command()
 @click.argument("search")
 @click.option(
-    "--format", "kind", type=click.Choice(["parquet", "csv", "json"]), default="parquet", show_default=True, help="What to write."
+    "--format",
+    "kind",
+    type=click.Choice(["parquet", "csv", "json"]),
+    default="parquet",
+    show_default=True,
+    help="What to write.",
 )
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Where; by default SEARCH.FORMAT here.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Where; by default SEARCH.FORMAT here.",
+)
 @results_option
-def export(search: str, kind: str, output: Path | None, results: Path) -> None:
+def export(search: str, kind: Literal["parquet", "csv", "json"], output: Path | None, results: Path) -> None:
     r"""Write all trials of a search as a table: a row a trial.
 
     \b

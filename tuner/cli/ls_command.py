@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from tuner.cli.options import json_option, results_option
+from tuner.cli.screen import open_console
 
 
 @click.command()
@@ -51,7 +51,5 @@ def ls(results: Path, as_json: bool) -> None:
         table.add_column(title, justify="right" if title in {"trials", "best"} else "left")
     for row in rows:
         best = "-" if row["best"] is None else format_objective(row["best"], row["metric"])
-        table.add_row(
-            row["search"], row["stage"], str(row["trials"]), row["metric"], best, row["ended"] or "not yet"
-        )
-    Console().print(table)
+        table.add_row(row["search"], row["stage"], str(row["trials"]), row["metric"], best, row["ended"] or "not yet")
+    open_console().print(table)

@@ -40,7 +40,9 @@ def run(
     uri = choose_tracking_uri(spec.tracking.mlflow)
     around = Surroundings(results.absolute(), cache.absolute(), uri, ray_address, read_provenance(Path.cwd()))
     if fresh and (moved := put_aside(around.results / spec.name)):
-        click.echo(f"the earlier search {spec.name!r} is kept in {moved}; delete that folder if it is not needed", err=True)
+        click.echo(
+            f"the earlier search {spec.name!r} is kept in {moved}; delete that folder if it is not needed", err=True
+        )
     watcher = LiveTable() if sys.stdout.isatty() else PlainLines()
     ended = run_search(spec, around, watcher)
     print_search(around.results / spec.name, top=10)

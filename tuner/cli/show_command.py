@@ -5,17 +5,19 @@ from collections import Counter
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from tuner.cli.options import json_option, results_option
+from tuner.cli.screen import open_console
 
 
 @click.command()
 @click.argument("search")
 @click.option("--top", default=10, show_default=True, type=click.IntRange(min=1), help="Trials of the leaderboard.")
 @click.option("--stage", "stage_name", default=None, help="Only this stage.")
-@click.option("--all", "everything", is_flag=True, help="Every trial, in the order in which they began, and why each ended.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Every trial, in the order in which they began, and why each ended."
+)
 @results_option
 @json_option
 def show(search: str, top: int, stage_name: str | None, everything: bool, results: Path, as_json: bool) -> None:
@@ -63,7 +65,6 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
     """
     from tuner.errors import SearchNotFoundError
     from tuner.report.leaderboard import describe_config, format_objective, format_seconds
-    from tuner.spec import load_text
     from tuner.track.best import rank_trials
     from tuner.track.ledger import Ledger
 
@@ -71,11 +72,24 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
     chosen = [stage for stage in stages if stage_name in {None, stage.name}]
     if not chosen:
         raise SearchNotFoundError(
-            f"search {folder.name!r} has no stage {stage_name!r} yet; it has: {', '.join(s.name for s in stages) or 'none'}"
+            f"search {folder.name!r} has no stage {stage_name!r} yet; it has: "
+            + (", ".join(stage.name for stage in stages) or "none")
         )
-    console = Console()
+    console = open_console()
     overview = Table(box=None, pad_edge=False, header_style="bold", title=f"search {folder.name}", title_justify="left")
-    for title in ("stage", "trials", "complete", "stopped", "diverged", "failed", "running", "epochs", "time", "best", "ended"):
+    for title in (
+        "stage",
+        "trials",
+        "complete",
+        "stopped",
+        "diverged",
+        "failed",
+        "running",
+        "epochs",
+        "time",
+        "best",
+        "ended",
+    ):
         overview.add_column(title, justify="left" if title in {"stage", "ended"} else "right", no_wrap=True)
     for stage in stages:
         trials, attributes = stage.trials(), stage.attributes
@@ -93,18 +107,23 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
     console.print(overview)
     stage = chosen[-1]
     trials, attributes = stage.trials(), stage.attributes
-    space = load_text(attributes["spec"], stage.name).space
+    space = stage.space
     searched = [parameter.name for parameter in space.parameters if not parameter.is_constant]
     ranked = rank_trials(trials, maximize=stage.maximize)
     board = Table(
         box=None,
         pad_edge=False,
         header_style="bold",
-        title=f"\n{stage.name}: " + ("all trials" if everything else f"best {min(top, len(ranked))} of {len(trials)} trials"),
+        title=f"\n{stage.name}: "
+        + ("all trials" if everything else f"best {min(top, len(ranked))} of {len(trials)} trials"),
         title_justify="left",
     )
     for title in ("trial", attributes["metric"], "at epoch", "of", "state", *(["why"] if everything else []), "config"):
-        board.add_column(title, justify="left" if title in {"state", "config", "why"} else "right", no_wrap=title not in {"config", "why"})
+        board.add_column(
+            title,
+            justify="left" if title in {"state", "config", "why"} else "right",
+            no_wrap=title not in {"config", "why"},
+        )
     for trial in trials if everything else ranked[:top]:
         board.add_row(
             str(trial.number),

@@ -26,10 +26,14 @@ def sync(search: str, results: Path) -> None:
 
     folder = results.absolute() / search
     ledger = Ledger.open(folder)
-    asked = load_text(ledger.stages()[0].attributes["asked"], "the ledger").tracking.mlflow if ledger.stages() else "auto"
+    asked = (
+        load_text(ledger.stages()[0].attributes["asked"], "the ledger").tracking.mlflow if ledger.stages() else "auto"
+    )
     uri = choose_tracking_uri(asked)
     if uri is None:
-        raise InputError(f"search {search!r} was run with tracking.mlflow: off; set MLFLOW_TRACKING_URI and run it again")
+        raise InputError(
+            f"search {search!r} was run with tracking.mlflow: off; set MLFLOW_TRACKING_URI and run it again"
+        )
     with held(folder):
         Mirror(ledger, folder, uri).sync(settle=True)
     click.echo(f"MLflow at {uri} has all of search {search!r}")

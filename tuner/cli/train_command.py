@@ -15,7 +15,9 @@ from tuner.spec import load_training_spec
 @set_option
 @click.option("--cpus", default=1, show_default=True, type=click.IntRange(min=1), help="Threads to train with.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Save the best epoch's model here.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Save the best epoch's model here."
+)
 @cache_option
 @json_option
 def train(

@@ -31,7 +31,9 @@ def ui(port: int) -> None:
         return
     store = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not store.exists():
-        raise InputError(f"{store}: nothing is recorded here yet; start a search with tuner run SPEC, or go to its folder")
+        raise InputError(
+            f"{store}: nothing is recorded here yet; start a search with tuner run SPEC, or go to its folder"
+        )
     click.echo(f"MLflow: http://127.0.0.1:{port}  (ctrl-C ends it)")
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

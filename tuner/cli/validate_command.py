@@ -37,5 +37,7 @@ def validate(spec_path: Path, overrides: tuple[str, ...], as_json: bool) -> None
         return
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
-    stages = ", ".join(f"{stage.name} ({stage.trials} trials of up to {stage.max_epochs} epochs)" for stage in spec.stages)
+    stages = ", ".join(
+        f"{stage.name} ({stage.trials} trials of up to {stage.max_epochs} epochs)" for stage in spec.stages
+    )
     click.echo(f"{spec_path} is right: search {spec.name!r} on {spec.data.name}, stages {stages}")

@@ -42,13 +42,17 @@ class LiveTable:
         """Begin to draw."""
         self._run = run
         self._live = Live(
-            get_renderable=self._draw, console=self._console, refresh_per_second=2, transient=True, redirect_stderr=False
+            get_renderable=self._draw,
+            console=self._console,
+            refresh_per_second=2,
+            transient=True,
+            redirect_stderr=False,
         )
         self._live.start()
 
     def say(self, line: str) -> None:
         """Print a line above the table, unless it is about a single trial: those are in the table."""
-        if not line.split(":")[0].partition(" ")[2].isdigit():
+        if not line.split(":", maxsplit=1)[0].partition(" ")[2].isdigit():
             self._console.print(line, style="dim" if line.startswith("  ") else "", markup=False, highlight=False)
 
     def end(self) -> None:
@@ -83,7 +87,13 @@ def draw_status(status: Status, run: SearchRun) -> RenderableType:
     tally = Text("   ".join(f"{counts[state]} {state}" for state in order if counts.get(state)), style="cyan")
     metric = run.spec.objective.metric
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, justify in (("trial", "right"), (metric, "right"), ("epochs", "right"), ("state", "left"), ("config", "left")):
+    for title, justify in (
+        ("trial", "right"),
+        (metric, "right"),
+        ("epochs", "right"),
+        ("state", "left"),
+        ("config", "left"),
+    ):
         table.add_column(title, justify=justify, no_wrap=title != "config")  # type: ignore[arg-type]
     sign = 1 if run.spec.objective.mode == "max" else -1
     for view in status.best[:_ROWS]:

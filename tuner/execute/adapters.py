@@ -1,6 +1,7 @@
 """Between Ray Tune and a search in progress: who runs where is Ray's to say, what runs is ours.
 
-A *lane* is a place for one trial at a time: an actor of Tune's, reused from trial to trial. Tune starts an actor for each
+A *lane* is a place for one trial at a time: an actor of Tune's, reused from trial to trial. Tune starts an actor for
+each
 pending trial, but gives a pending trial to any actor that is free and cancels its own actor's start; with short trials
 one actor would do everything. So each lane first gets a trial without a task, which loads torch and is then held: a
 trial that is over while nothing is to be started keeps its lane. Held trials are released one by one, each when the
@@ -20,7 +21,7 @@ from ray.tune.search import Searcher
 
 from tuner.errors import RunError
 from tuner.execute.search_run import SearchRun
-from tuner.execute.trial import TrainFunction, TrialTask
+from tuner.execute.task import TrainFunction, TrialTask
 
 LANES_WAIT_S = 30.0  # after the first lane is ready; on a busy or growing cluster the others join later
 
@@ -123,9 +124,9 @@ class LaneSearcher(Searcher):
         super().__init__(metric="measured", mode="max")
         self._lanes = lanes
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Return the config of Tune's next trial, None to wait, or FINISHED."""
-        return self._lanes.suggest(trial_id)
+        return self._lanes.suggest(trial_id)  # type: ignore[return-value] # FINISHED is a word
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing: the scheduler hears of it first."""
@@ -141,7 +142,7 @@ class LaneScheduler(FIFOScheduler):
     """Tune's judge of results."""
 
     def __init__(self, lanes: Lanes) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._lanes = lanes
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
@@ -154,7 +155,7 @@ class LaneScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Record a trial whose worker died and was not to be had again."""
-        error = Path(trial.local_path) / trial.run_metadata.error_filename
+        error = Path(trial.local_path or ".") / (trial.run_metadata.error_filename or "error.txt")
         self._lanes.on_failure(trial, error.read_text() if error.is_file() else "")
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:

@@ -1,27 +1,21 @@
-"""Connecting to Ray, and refusing at once what it can never place."""
+"""Connecting to Ray."""
 
 import contextlib
+import logging
+import socket
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any
 
 import ray
 
-from tuner.errors import ClusterError, ResourceError
-from tuner.spec.search import Resources
+from tuner.errors import AddressError, ClusterError
 
-
-@dataclass(frozen=True)
-class Placement:
-    """What one trial gets, and how many run at once."""
-
-    cpus: int
-    gpus: float
-    trials_at_once: int
+_ANSWERS_WITHIN_S = 5.0
 
 
 @contextlib.contextmanager
-def connected(address: str | None) -> Iterator[dict[str, float]]:
+def connected(address: str | None) -> Iterator[list[dict[str, float]]]:
     """Connect to Ray, or start it here, for as long as the block lasts.
 
     Parameters
@@ -31,77 +25,53 @@ def connected(address: str | None) -> Iterator[dict[str, float]]:
 
     Yields
     ------
-    dict
-        What the cluster has, by Ray's names: ``CPU``, ``GPU``.
+    list of dict
+        What each living node of the cluster has, by Ray's names: ``CPU``, ``GPU``.
 
     Raises
     ------
+    AddressError
+        If no cluster answers there.
     ClusterError
-        If the cluster cannot be reached.
+        If Ray cannot be started here.
     """
-    options: dict[str, object] = {"address": address} if address else {"address": "local", "object_store_memory": 2**27}
+    options: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": 2**27}
+    if address is not None:
+        refuse_silent(address)
+        options = {"address": address}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            ray.init(include_dashboard=None if address else False, log_to_driver=False, logging_level="ERROR", **options)
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        raise ClusterError(
-            f"no Ray cluster answers at {address}; check the address (host:6379 beside it, ray://host:10001 from elsewhere) "
-            f"and that its head runs, or leave --ray-address out to use this machine. Ray says: {error}"
-        ) from error
+        if address is None:
+            raise ClusterError(f"Ray cannot be started on this machine: {error}") from error
+        raise AddressError(f"{_explain_address(address)}. Ray says: {error}") from error
     try:
-        yield ray.cluster_resources()
+        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()
 
 
-def place(resources: Resources, total: dict[str, float], nodes: list[dict[str, float]]) -> Placement:
-    """Work out what a trial gets and how many fit, and refuse what never will.
-
-    Parameters
-    ----------
-    resources : Resources
-        What was asked for.
-    total : dict
-        What the whole cluster has.
-    nodes : list of dict
-        What each of its nodes has.
+def refuse_silent(address: str) -> None:
+    """Look whether anything listens at a cluster's address, which Ray would try for a minute.
 
     Raises
     ------
-    ResourceError
-        If not one trial fits on any node, or fewer than ``trials_at_once`` fit on all.
+    AddressError
+        If nothing does.
     """
-    gpus = resources.gpus
-    if gpus == "auto":
-        gpus = 1.0 if total.get("GPU", 0) >= 1 else 0.0
-    fitting = sum(_fits(node, resources.cpus, gpus) for node in nodes)
-    if fitting == 0:
-        raise ResourceError(
-            f"resources: a trial asks for {resources.cpus} CPUs and {gpus:g} GPUs, but the largest node has "
-            f"{max(n.get('CPU', 0) for n in nodes):g} CPUs and {max(n.get('GPU', 0) for n in nodes):g} GPUs "
-            f"(the cluster: {total.get('CPU', 0):g} and {total.get('GPU', 0):g}); lower resources.cpus or resources.gpus"
-        )
-    wanted = resources.trials_at_once
-    if wanted != "auto" and wanted > fitting:
-        raise ResourceError(
-            f"resources.trials_at_once: {wanted} trials of {resources.cpus} CPUs and {gpus:g} GPUs were asked for, but only "
-            f"{fitting} fit on the cluster's {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs; "
-            f"lower it to {fitting} or write auto"
-        )
-    return Placement(resources.cpus, gpus, fitting if wanted == "auto" else wanted)
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return  # auto, or another form that Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS_WITHIN_S).close()
+    except OSError as error:
+        raise AddressError(f"{_explain_address(address)} ({error.strerror or error})") from error
 
 
-def _fits(node: dict[str, float], cpus: int, gpus: float) -> int:
-    """Count the trials that fit on one node; a share of a GPU never spans two."""
-    by_cpu = int(node.get("CPU", 0) // cpus)
-    if gpus == 0:
-        return by_cpu
-    have = node.get("GPU", 0)
-    by_gpu = int(have) * int(1 // gpus + 1e-9) if gpus < 1 else int(have // gpus)
-    return min(by_cpu, by_gpu)
-
-
-def node_resources() -> list[dict[str, float]]:
-    """Return what each living node of the connected cluster has."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+def _explain_address(address: str) -> str:
+    return (
+        f"no Ray cluster answers at {address}: check that its head runs there (HOST:6379 from one of its machines, "
+        "ray://HOST:10001 from elsewhere), or leave --ray-address out to use this machine"
+    )

@@ -19,12 +19,14 @@ from ray.tune.search import ConcurrencyLimiter
 
 from tuner.errors import ClusterError, InputError, LedgerError, SearchNotFoundError
 from tuner.execute.adapters import Lanes, LaneScheduler, LaneSearcher, LaneStopper, silence
-from tuner.execute.cluster import Placement, connected, node_resources, place
-from tuner.execute.search_run import Before, SearchRun, as_view
-from tuner.execute.trial import TrainFunction, TrialActor, train_trial
-from tuner.spec import dump_spec, load_text
+from tuner.execute.cluster import connected
+from tuner.execute.placement import Placement, place
+from tuner.execute.search_run import SearchRun
+from tuner.execute.stage_run import Before, view_records
+from tuner.execute.task import TrainFunction
+from tuner.execute.trial import TrialActor, train_trial
+from tuner.spec import load_text
 from tuner.spec.search import FinishedSearch, SearchSpec
-from tuner.spec.space import Space
 from tuner.track.ledger import Ledger
 from tuner.track.mirror_process import MirrorProcess
 from tuner.train.data import prepare
@@ -105,8 +107,8 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
             return "complete"
         before = read_before(spec, around.results)
         prepare(spec.data, around.cache)
-        with connected(around.ray_address) as total, mirrored(folder, around, watcher) as notice:
-            placement = place(spec.resources, total, node_resources())
+        with connected(around.ray_address) as nodes, mirrored(folder, around, watcher) as notice:
+            placement = place(spec.resources, nodes)
             provenance = {**around.provenance, "search_id": search_id(ledger)}
             run = SearchRun(spec, ledger, folder, around.cache, placement, before, provenance, watcher.say, notice)
             watcher.begin(run)
@@ -136,6 +138,8 @@ def drive(run: SearchRun, placement: Placement, scratch: Path, train: TrainFunct
     ------
     TunerError
         What the search ended with, if it ended with an error.
+    ClusterError
+        If Ray Tune gave up.
     """
     silence()
     lanes = Lanes(run, placement.trials_at_once, train, time.monotonic)
@@ -199,7 +203,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def put_aside(folder: Path) -> Path | None:
-    """Rename an earlier search's folder, so that one of the same name starts over; return its new place, if it was there."""
+    """Rename an earlier search's folder, so that its name is free, and return the new place; None if there was none."""
     if not folder.exists():
         return None
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
@@ -208,7 +212,7 @@ def put_aside(folder: Path) -> Path | None:
 
 @contextlib.contextmanager
 def mirrored(folder: Path, around: Surroundings, watcher: Watcher) -> Iterator[Any]:
-    """Keep MLflow like the ledger for as long as the block lasts; yields the function to call when something was recorded."""
+    """Keep MLflow like the ledger for as long as the block lasts; yields what to call when something was recorded."""
     if around.tracking_uri is None:
         yield lambda: None
         return
@@ -231,7 +235,7 @@ def interruptible(run: SearchRun) -> Iterator[None]:
         run.interrupt()
         signal.signal(number, earlier[number])
 
-    earlier = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    earlier: dict[int, Any] = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
@@ -258,9 +262,9 @@ def refuse_another_spec(spec: SearchSpec, ledger: Ledger) -> None:
     ]
     if changed:
         raise InputError(
-            f"a search {spec.name!r} was begun with another {', another '.join(changed)}; go on with the spec that it was "
-            "begun with, give this one another name (--set name=NAME), or start over with --fresh, which puts the earlier "
-            "one aside"
+            f"a search {spec.name!r} was begun with another {', another '.join(changed)}; go on with the spec that "
+            "it was begun with, give this one another name (--set name=NAME), or start over with --fresh, which puts "
+            "the earlier one aside"
         )
 
 
@@ -290,9 +294,6 @@ def read_before(spec: SearchSpec, results: Path) -> Before | None:
     records = stages[-1].trials() if stages else []
     if not any(record.state == "complete" for record in records):
         raise SearchNotFoundError(
-            f"space.from: search {spec.space.name!r} has no complete trial in its last stage yet; run it to its end first"
+            f"space.from: search {spec.space.name!r} has no complete trial in its last stage yet; finish it first"
         )
-    space = load_text(stages[-1].attributes["spec"], "the ledger").space
-    assert isinstance(space, Space), "a stage is recorded with its own space"
-    sign = 1.0 if stages[-1].maximize else -1.0
-    return Before(space, tuple(as_view(record, sign) for record in records))
+    return Before(stages[-1].space, view_records(records, maximize=stages[-1].maximize))

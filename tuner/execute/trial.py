@@ -4,66 +4,11 @@ import dataclasses
 import gc
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from ray import tune
 
-from tuner.spec.search import DataSpec, Objective
-from tuner.spec.space import Config
-
-LAST = "last.pt"
-MODEL = "model.pt"
-
-
-@dataclass(frozen=True)
-class TrialTask:
-    """Everything that a worker must know to train one trial, or to go on with it.
-
-    Attributes
-    ----------
-    stage, number : str, int
-        Which trial of the search it is.
-    config : mapping
-        The point of the space.
-    seed : int
-        What the weights, the order of images and the dropout are drawn from.
-    max_epochs : int
-        The length that the learning rate's decay is made for.
-    objective : Objective
-        Which epoch is the best.
-    data : DataSpec
-        The images.
-    folder : Path
-        Where the trial's checkpoints are, on storage that every node reaches.
-    cache : Path
-        Where a node keeps decoded images.
-    cpus : int
-        Threads to train with.
-    gpu : bool
-        Whether a GPU is given.
-    epochs_recorded : int
-        How many epochs the ledger has already; a resumed trial reports only later ones.
-    """
-
-    stage: str
-    number: int
-    config: Config
-    seed: int
-    max_epochs: int
-    objective: Objective
-    data: DataSpec
-    folder: Path
-    cache: Path
-    cpus: int = 1
-    gpu: bool = False
-    epochs_recorded: int = 0
-
-
-Epochs: TypeAlias = Iterator[Mapping[str, float]]
-TrainFunction: TypeAlias = Callable[[TrialTask | None], Epochs]
+from tuner.execute.task import LAST, MODEL, Epochs, TrialTask
 
 
 def train_trial(task: TrialTask | None) -> Epochs:
@@ -101,8 +46,8 @@ class TrialActor(tune.Trainable):
     """A worker's process: trains one trial after the other.
 
     Its config holds ``train``, the function that yields epochs, and ``task``, the trial; a task of None only warms the
-    process up. A step is an epoch. An error of the training is a result like any other, so that the process stays good for
-    the next trial.
+    process up. A step is an epoch. An error of the training is a result like any other, so that the process stays
+    good for the next trial.
     """
 
     _epochs: Epochs
@@ -123,7 +68,7 @@ class TrialActor(tune.Trainable):
             return {"measured": tuple(next(self._epochs).items())}  # Tune would flatten a dict
         except StopIteration:
             return {"measured": None}
-        except Exception as error:  # noqa: BLE001 whatever a training raises ends this trial only
+        except Exception as error:
             return {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
 
     def cleanup(self) -> None:

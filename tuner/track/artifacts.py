@@ -48,5 +48,7 @@ def describe_narrowing(reasons: Sequence[Mapping[str, Any]]) -> str:
     if not reasons:
         return "The space is as it was asked for.\n"
     lines = ["| hyperparameter | before | now | | why | trials |", "| --- | --- | --- | --- | --- | ---: |"]
-    lines += ["| {name} | {before} | {after} | {action} | {text} | {num_trials} |".format(**reason) for reason in reasons]
+    lines += [
+        "| {name} | {before} | {after} | {action} | {text} | {num_trials} |".format(**reason) for reason in reasons
+    ]
     return "\n".join(lines) + "\n"

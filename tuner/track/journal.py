@@ -75,5 +75,5 @@ def _cut_torn_line(path: Path) -> None:
         journal.seek(-1, os.SEEK_END)
         if journal.read(1) == b"\n":
             return
-        whole = journal.seek(0) or journal.read()
-        journal.truncate(whole.rfind(b"\n") + 1)
+        journal.seek(0)
+        journal.truncate(journal.read().rfind(b"\n") + 1)

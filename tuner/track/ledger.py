@@ -1,14 +1,13 @@
 """The ledger: the one true record of a search, from which everything else can be made again.
 
 One Optuna study holds one stage. A trial's intermediate values are its best objective so far at each epoch; its user
-attributes hold all that was measured at each epoch, why it ended, and what it was trained with. Stopped trials are PRUNED,
-diverged and failed ones FAIL, so that any tool that reads Optuna studies sees what happened.
+attributes hold all that was measured at each epoch, why it ended, and what it was trained with. Stopped trials are
+PRUNED, diverged and failed ones FAIL, so that any tool that reads Optuna studies sees what happened.
 """
 
 import contextlib
 import dataclasses
 import datetime
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import LedgerError, SearchNotFoundError
-from tuner.spec.space import Choice, Config, Distribution, LogInt, LogUniform, Scalar, Space, Uniform
+from tuner.spec import load_text
+from tuner.spec.space import Choice, Config, Distribution, LogInt, LogUniform, Space, Uniform
 from tuner.track.journal import open_journal
 
 State = Literal["running", "complete", "stopped", "diverged", "failed"]
@@ -111,6 +111,13 @@ class StageLedger:
     def attributes(self) -> dict[str, Any]:
         """What is recorded of the stage as a whole."""
         return dict(self._storage.get_study_user_attrs(self._study_id))
+
+    @property
+    def space(self) -> Space:
+        """The stage's own space."""
+        space = load_text(self.attributes["spec"], f"the ledger's stage {self.name}").space
+        assert isinstance(space, Space), "a stage is recorded with its own space"
+        return space
 
     @property
     def maximize(self) -> bool:
@@ -310,4 +317,6 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise LedgerError(f"the ledger cannot be written ({error}); free space there, then run the same again") from error
+        raise LedgerError(
+            f"the ledger cannot be written ({error}); free space there, then run the same again"
+        ) from error

@@ -1,7 +1,9 @@
 """MLflow as an image of the ledger, made again and again by one pass that sends only what is missing.
 
-The ledger knows everything, so nothing else has to be remembered: a pass compares it with what MLflow holds and sends the
-difference. A pass that was killed, a server that was away or a search that was resumed leave nothing double and nothing out.
+The ledger knows everything, so nothing else has to be remembered: a pass compares it with what MLflow holds and
+sends the
+difference. A pass that was killed, a server that was away or a search that was resumed leave nothing double and
+nothing out.
 """
 
 import contextlib
@@ -19,12 +21,16 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from tuner.errors import TrackingError
-from tuner.spec import load_text
-from tuner.spec.space import Space
 from tuner.track.ledger import Ledger, StageLedger, TrialRecord
 
 _BATCH = 900  # a batch may hold 1,000 metrics, 100 params and 100 tags
-_STATUS = {"complete": "FINISHED", "stopped": "FINISHED", "diverged": "FAILED", "failed": "FAILED", "running": "RUNNING"}
+_STATUS = {
+    "complete": "FINISHED",
+    "stopped": "FINISHED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+    "running": "RUNNING",
+}
 
 
 @dataclass
@@ -100,7 +106,7 @@ class Mirror:
         self._experiment_id = experiment_id
 
     def _create_experiment(self) -> str:
-        """Make the experiment; beside a store that is a file, artifacts lie with it and not wherever one happens to be."""
+        """Make the experiment; if the store is a file, artifacts lie beside it and not wherever one happens to be."""
         location = None
         if self._uri.startswith("sqlite:///"):
             location = Path(self._uri.removeprefix("sqlite:///")).absolute().with_name("mlartifacts").as_uri()
@@ -115,9 +121,7 @@ class Mirror:
             if run is not None and run.state == trial.state and trial.state != "running":
                 continue
             if searched is None:
-                space = load_text(attributes["spec"], stage.name).space
-                assert isinstance(space, Space), "a stage is recorded with its own space"
-                searched = [p.name for p in space.parameters if not p.is_constant]
+                searched = [p.name for p in stage.space.parameters if not p.is_constant]
             self._sync_trial(trial, run, parent, attributes, searched, settle)
         state = "complete" if "ended" in attributes else "interrupted" if settle else "running"
         if parent.state != state:

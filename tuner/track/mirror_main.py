@@ -1,4 +1,4 @@
-"""The mirror's process: ``python -m tuner.track.mirror_main FOLDER TRACKING_URI``; the end of standard input ends it."""
+"""The mirror's process: ``python -m tuner.track.mirror_main FOLDER URI``; the end of standard input ends it."""
 
 import contextlib
 import os
@@ -46,7 +46,7 @@ def _mirror(mirror: Mirror, tracking_uri: str, told: IO[str]) -> bool:
                 return True
         except TrackingError as error:
             if not away:
-                _print(f"{str(error).splitlines()[0]}; the search goes on and its ledger keeps all: tuner sync sends it later")
+                _print(f"{str(error).splitlines()[0]}; the search goes on, and tuner sync sends it later")
             away = str(error)
             if time.monotonic() > deadline:
                 return False

@@ -1,8 +1,8 @@
 """The mirror in a process of its own, so that MLflow's work never takes the search's time.
 
-MLflow takes seconds to import and tens of milliseconds a call. The process runs at low priority, reads the ledger's file,
-and lives as long as its standard input is open: when the search ends, or its process is killed, it sends what is left and
-goes. A lock keeps a second one, of the same search resumed, waiting until then.
+MLflow takes seconds to import and tens of milliseconds a call. The process runs at low priority, reads the ledger's
+file, and lives as long as its standard input is open: when the search ends, or its process is killed, it sends what is
+left and goes. A lock keeps a second one, of the same search resumed, waiting until then.
 """
 
 import os

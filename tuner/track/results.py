@@ -23,9 +23,9 @@ def build_table(trials: Iterable[TrialRecord]) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        Columns: stage, trial, state, reason, value (the objective at the best epoch), best_epoch, epochs, seconds, seed,
-        started, ended; ``config.NAME`` for every hyperparameter, null where the trial has none such; and what was measured
-        at the best epoch under its own name.
+        Columns: stage, trial, state, reason, value (the objective at the best epoch), best_epoch, epochs, seconds,
+        seed, started, ended; ``config.NAME`` for every hyperparameter, null where the trial has none such; and what was
+        measured at the best epoch under its own name.
     """
     rows = [_row(trial) for trial in trials]
     columns = dict.fromkeys(key for row in rows for key in row)

@@ -1,0 +1,210 @@
+"""One stage in progress: asks the strategy what to train and what to stop, and records both first."""
+
+import dataclasses
+import math
+import shutil
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tuner.execute.task import LAST, MODEL
+from tuner.spec.search import Objective, Stage
+from tuner.spec.space import Config, Scalar, Space
+from tuner.strategy.halving import SuccessiveHalving
+from tuner.strategy.narrow import carry, incumbents
+from tuner.strategy.sampler import build_sampler
+from tuner.strategy.trial_view import State, TrialView
+from tuner.track.artifacts import write_artifacts
+from tuner.track.ledger import StageLedger, TrialRecord
+
+CHECKPOINTS_KEPT = 5  # the best few of a stage keep their weights
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a stage follows on: an earlier stage of its search, or the last one of another."""
+
+    space: Space
+    trials: tuple[TrialView, ...]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A trial that is to be trained, or gone on with."""
+
+    number: int
+    config: Config
+    seed: int
+    epochs_recorded: int
+
+
+class StageRun:
+    """Runs one stage: what the ledger has of it is gone on from.
+
+    Parameters
+    ----------
+    stage : Stage
+        What was asked.
+    space : Space
+        Its space, narrowed already.
+    ledger : StageLedger
+        Its record.
+    before : Before or None
+        What it follows on; its fitting trials are carried over, and its best ones tried first.
+    objective : Objective
+        What is optimised.
+    seed : int
+        What its suggestions and its trials' seeds are drawn from.
+    folder : Path
+        The search's folder.
+    say : function
+        Told, in one line, what is worth telling.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        space: Space,
+        ledger: StageLedger,
+        before: Before | None,
+        *,
+        objective: Objective,
+        seed: int,
+        folder: Path,
+        say: Callable[[str], None],
+    ) -> None:
+        self.stage = stage
+        self.space = space
+        self.ledger = ledger
+        self._objective = objective
+        self._sign = 1.0 if objective.mode == "max" else -1.0
+        self._seed = seed
+        self._folder = folder
+        self._say = say
+        records = ledger.trials()
+        self.views = {record.number: view_record(record, self._sign) for record in records}
+        self._interrupted = deque(record for record in records if record.state == "running")
+        earlier = before.trials if before is not None and stage.narrow is not None else ()
+        self._carried = carry(earlier, space)
+        self._sampler = build_sampler(
+            stage, space, seed=seed, first=incumbents(earlier, space, min(3, stage.trials // 8))
+        )
+        self._halving = SuccessiveHalving(stage.halving, stage.max_epochs)
+        self._halving.replay(self.views.values())
+
+    @property
+    def num_running(self) -> int:
+        """How many trials have begun and not ended."""
+        return sum(view.state == "running" for view in self.views.values())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all trials have ended."""
+        return len(self.views) >= self.stage.trials and self.num_running == 0
+
+    @property
+    def has_next(self) -> bool:
+        """Whether a trial can start now."""
+        return bool(self._interrupted) or len(self.views) < self.stage.trials
+
+    def next(self) -> Ask | None:
+        """Open the next trial and record it, an interrupted one first; None if all have begun."""
+        while self._interrupted:
+            record = self._interrupted.popleft()
+            # its last epoch may have been recorded and not judged any more
+            if not record.values or self._judge(record.number, len(record.values)):
+                return Ask(record.number, record.config, record.seed, len(record.epochs))
+        if len(self.views) >= self.stage.trials:
+            return None
+        number = len(self.views)
+        config: dict[str, Scalar] = self._sampler.ask(number, (*self._carried, *self.views.values()))
+        seed = int(np.random.SeedSequence((self._seed, number)).generate_state(1)[0])
+        recorded = self.ledger.start(self.space, config, seed)
+        assert recorded == number, f"the ledger gave number {recorded} where {number} was due"
+        self.views[number] = TrialView(number=number, config=config, values=(), state="running")
+        return Ask(number, config, seed, 0)
+
+    def report(self, number: int, measured: Mapping[str, float]) -> bool:
+        """Record an epoch, once, and decide whether the trial goes on.
+
+        Parameters
+        ----------
+        number : int
+            The trial.
+        measured : mapping
+            What the epoch measured, ``epoch`` among it.
+
+        Returns
+        -------
+        bool
+            Whether it goes on.
+        """
+        view = self.views[number]
+        if view.state != "running":
+            return False
+        epoch = int(measured["epoch"])
+        if epoch == len(view.values) + 1:
+            value = self._best_so_far(view, measured)
+            self.ledger.record_epoch(number, epoch, measured, self._sign * value)
+            self.views[number] = dataclasses.replace(view, values=(*view.values, value))
+        return self._judge(number, epoch)
+
+    def end(self, number: int, state: State, reason: str, error: str = "") -> None:
+        """Record a trial's end, unless it has ended, and keep no more of its files than are needed."""
+        if self.views[number].state != "running":
+            return
+        self.ledger.end(number, state, reason, error)
+        self.views[number] = dataclasses.replace(self.views[number], state=state)
+        self._tidy(number)
+        self._say(f"{self.stage.name} {number}: {reason}")
+
+    def close(self, reason: str) -> Before:
+        """Record the stage's end and write its files; return it as what the next stage follows on."""
+        write_artifacts(self._folder, self.ledger, MODEL)
+        self.ledger.set(ended=reason)
+        return Before(self.space, tuple(self.views.values()))
+
+    def checkpoints(self, number: int) -> Path:
+        """Return the folder of a trial's checkpoints."""
+        return self._folder / "checkpoints" / f"{self.stage.name}-{number}"
+
+    def _judge(self, number: int, epoch: int) -> bool:
+        """Ask the halving about a recorded epoch, and end the trial if it says so; return whether it goes on."""
+        decision = self._halving.report(number, epoch, self.views[number].values[epoch - 1])
+        if decision.state is not None:
+            self.end(number, decision.state, decision.reason)
+        return decision.state is None
+
+    def _best_so_far(self, view: TrialView, measured: Mapping[str, float]) -> float:
+        if not all(math.isfinite(measured[key]) for key in ("train_loss", "val_loss")):
+            return math.nan
+        return max(self._sign * measured[self._objective.metric], view.best)
+
+    def _tidy(self, number: int) -> None:
+        """Keep the weights of the best few trials, and the state of training of those that run."""
+        (self.checkpoints(number) / LAST).unlink(missing_ok=True)
+        ended = sorted((v for v in self.views.values() if v.state != "running"), key=lambda view: -view.best)
+        for view in ended[CHECKPOINTS_KEPT:]:
+            shutil.rmtree(self.checkpoints(view.number), ignore_errors=True)
+
+
+def view_record(record: TrialRecord, sign: float) -> TrialView:
+    """Show a recorded trial to the strategy.
+
+    Parameters
+    ----------
+    record : TrialRecord
+        The trial.
+    sign : float
+        1 where a larger objective is better and -1 where a smaller one is.
+    """
+    values = tuple(sign * value for value in record.values)
+    return TrialView(number=record.number, config=record.config, values=values, state=record.state)
+
+
+def view_records(records: Sequence[TrialRecord], *, maximize: bool) -> tuple[TrialView, ...]:
+    """Show the trials of a finished stage to the strategy."""
+    return tuple(view_record(record, 1.0 if maximize else -1.0) for record in records)

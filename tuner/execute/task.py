@@ -1,0 +1,60 @@
+"""What a worker is told: one trial, whole."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from tuner.spec.search import DataSpec, Objective
+from tuner.spec.space import Config
+
+LAST = "last.pt"  # in a trial's folder: the state of training after its latest epoch
+MODEL = "model.pt"  # and the model of its best epoch
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """Everything that a worker must know to train one trial, or to go on with it.
+
+    Attributes
+    ----------
+    stage, number : str, int
+        Which trial of the search it is.
+    config : mapping
+        The point of the space.
+    seed : int
+        What the weights, the order of images and the dropout are drawn from.
+    max_epochs : int
+        The length that the learning rate's decay is made for.
+    objective : Objective
+        Which epoch is the best.
+    data : DataSpec
+        The images.
+    folder : Path
+        Where the trial's checkpoints are, on storage that every node reaches.
+    cache : Path
+        Where a node keeps decoded images.
+    cpus : int
+        Threads to train with.
+    gpu : bool
+        Whether a GPU is given.
+    epochs_recorded : int
+        How many epochs the ledger has already; a resumed trial reports only later ones.
+    """
+
+    stage: str
+    number: int
+    config: Config
+    seed: int
+    max_epochs: int
+    objective: Objective
+    data: DataSpec
+    folder: Path
+    cache: Path
+    cpus: int = 1
+    gpu: bool = False
+    epochs_recorded: int = 0
+
+
+Epochs: TypeAlias = Iterator[Mapping[str, float]]
+TrainFunction: TypeAlias = Callable[[TrialTask | None], Epochs]
