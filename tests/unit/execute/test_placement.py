@@ -1,0 +1,43 @@
+"""What fits on a cluster."""
+
+import pytest
+
+from tuner.errors import ResourceError
+from tuner.execute.placement import Placement, place
+from tuner.spec.search import Resources
+
+LAPTOP = [{"CPU": 4.0}]
+BOX = [{"CPU": 16.0, "GPU": 2.0}]
+
+
+@pytest.mark.parametrize(
+    ("resources", "nodes", "placement"),
+    [
+        (Resources(), LAPTOP, Placement(1, 0.0, 4)),
+        (Resources(cpus=3), LAPTOP, Placement(3, 0.0, 1)),
+        (Resources(), BOX, Placement(1, 1.0, 2)),
+        (Resources(gpus=0.25), BOX, Placement(1, 0.25, 8)),
+        (Resources(gpus=0.4), BOX, Placement(1, 0.4, 4)),
+        (Resources(gpus=0), BOX, Placement(1, 0, 16)),
+        (Resources(cpus=3, gpus=0), [{"CPU": 4.0}, {"CPU": 8.0}], Placement(3, 0, 3)),
+        (Resources(trials_at_once=2), LAPTOP, Placement(1, 0.0, 2)),
+        (Resources(), [*LAPTOP, *BOX], Placement(1, 1.0, 2)),
+    ],
+)
+def test_as_many_trials_run_as_fit(resources: Resources, nodes: list[dict[str, float]], placement: Placement) -> None:
+    assert place(resources, nodes) == placement
+
+
+@pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        (Resources(cpus=5), ["5 CPUs", "4 CPUs"]),
+        (Resources(gpus=1), ["1 GPUs", "0 GPUs"]),
+        (Resources(trials_at_once=9), ["9 trials", "only 4 fit", "lower it to 4"]),
+    ],
+)
+def test_what_can_never_be_placed_is_refused_with_the_numbers(resources: Resources, words: list[str]) -> None:
+    with pytest.raises(ResourceError) as refused:
+        place(resources, LAPTOP)
+    for word in words:
+        assert word in str(refused.value)

@@ -1,0 +1,219 @@
+"""A search in progress, without Ray: workers are played by the test."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuner.errors import RunError
+from tuner.execute.placement import Placement
+from tuner.execute.search_run import HOPELESS, SearchRun
+from tuner.execute.task import LAST, MODEL, TrialTask
+from tuner.spec import load_text
+from tuner.track.best import rank_trials
+from tuner.track.ledger import Ledger
+
+SPEC = """\
+name: played
+data: digits
+space:
+  architecture: {choice: {lenet: {}, simple_cnn: {depth: {int: [1, 4]}}}}
+  learning_rate: {loguniform: [1e-3, 1.0]}
+stages:
+  coarse: {trials: 12, max_epochs: 4, halving: {reduction: 2, min_epochs: 1}}
+  fine: {trials: 5, max_epochs: 6, halving: {reduction: 2, min_epochs: 2}}
+"""
+
+
+def measure(task: TrialTask, epoch: int) -> dict[str, float]:
+    """What an epoch would measure: a curve that depends on the config alone."""
+    distance = abs(math.log10(float(task.config["learning_rate"])) + 1.5)
+    loss = math.nan if distance > 1.4 else 1.0 / epoch
+    return {"epoch": epoch, "train_loss": loss, "val_loss": loss, "val_accuracy": (1 - distance / 3) * epoch / (epoch + 1)}
+
+
+class Killed(Exception):
+    """The driver dies here."""
+
+
+def open_run(folder: Path, *, changes: tuple[str, ...] = (), notice: Callable[[], None] = lambda: None, **more: Any) -> SearchRun:
+    """The search as its ledger has it."""
+    folder.mkdir(exist_ok=True)
+    spec = load_text(SPEC, overrides=changes)
+    ledger = Ledger.open(folder, create=True)
+    provenance = {"search_id": "0", "versions": {}}
+    return SearchRun(spec, ledger, folder, folder, Placement(1, 0, 1), None, provenance, lambda _: None, notice, **more)
+
+
+def play(run: SearchRun) -> None:
+    """Train one trial after the other, from where the ledger has it."""
+    while (task := run.next_task()) is not None:
+        epoch = task.epochs_recorded + 1
+        while run.report(task, measure(task, epoch)):
+            epoch += 1
+    run.finish()
+
+
+def read(folder: Path) -> list[tuple[Any, ...]]:
+    """All trials of a search."""
+    return [
+        (t.name, dict(t.config), t.seed, t.state, t.reason, [e["epoch"] for e in t.epochs], repr(t.values))
+        for stage in Ledger.open(folder).stages()
+        for t in stage.trials()
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    """The search that was never interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    play(open_run(folder))
+    return read(folder)
+
+
+def test_all_stages_are_played_to_their_end(whole: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    names = [name for name, *_ in whole]
+    assert names == [f"coarse-{n}" for n in range(12)] + [f"fine-{n}" for n in range(5)]
+    states = {state for _, _, _, state, *_ in whole}
+    assert {"complete", "stopped", "diverged"} <= states
+    assert "running" not in states
+
+
+@pytest.mark.parametrize("reports", [1, 2, 7, 13, 19, 26, 31, 34])
+def test_killed_after_any_report_it_ends_as_if_it_had_not_been(
+    whole: list[tuple[Any, ...]], tmp_path: Path, reports: int
+) -> None:
+    left = reports
+
+    def die() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise Killed
+
+    folder = tmp_path / "search"
+    with pytest.raises(Killed):
+        play(open_run(folder, notice=die))
+    play(open_run(folder))
+    assert read(folder) == whole
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_killed_between_an_epochs_record_and_its_verdict_the_verdict_is_made_up_for(
+    whole: list[tuple[Any, ...]], tmp_path: Path, epoch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tuner.execute.stage_run import StageRun
+
+    def die(self: StageRun, number: int, at: int) -> bool:
+        if number == 5 and at == epoch:
+            raise Killed
+        return judge(self, number, at)
+
+    judge = StageRun._judge
+    folder = tmp_path / "search"
+    run = open_run(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(StageRun, "_judge", die)
+        with pytest.raises(Killed):
+            play(run)
+    play(open_run(folder))
+    assert read(folder) == whole
+
+
+def test_an_epoch_that_is_reported_again_is_recorded_once(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "search")
+    task = run.next_task()
+    assert task is not None
+    goes_on = run.report(task, measure(task, 1))
+    assert run.report(task, measure(task, 1)) == goes_on
+    assert [len(trial.epochs) for trial in Ledger.open(tmp_path / "search").stages()[0].trials()] == [1]
+
+
+def test_a_stage_waits_for_its_last_trials_before_the_next_begins(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "search", changes=("stages.coarse.trials=2", "stages.coarse.halving=none"))
+    first, second = run.next_task(), run.next_task()
+    assert first is not None
+    assert second is not None
+    assert not run.has_task()
+    assert run.next_task() is None
+    for task in (first, second):
+        epoch = 1
+        while run.report(task, measure(task, epoch) | {"train_loss": 1.0, "val_loss": 1.0}):
+            epoch += 1
+    assert run.has_task()
+    following = run.next_task()
+    assert following is not None
+    assert following.stage == "fine"
+
+
+def test_a_limit_stops_running_trials_and_the_search(tmp_path: Path) -> None:
+    now = [0.0]
+    run = open_run(tmp_path / "search", changes=("limits.time=10s",), clock=lambda: now[0])
+    task = run.next_task()
+    assert task is not None
+    run.report(task, measure(task, 1))
+    now[0] = 9.9
+    assert not run.should_stop
+    now[0] = 10.0
+    assert run.should_stop
+    run.finish()
+    trial = Ledger.open(tmp_path / "search").stages()[0].trials()[0]
+    assert trial.state == "stopped"
+    assert "time limit of 10 s" in trial.reason
+    assert run.next_task() is None
+
+
+def test_time_counts_over_all_sittings(tmp_path: Path) -> None:
+    now = [100.0]
+    run = open_run(tmp_path / "search", clock=lambda: now[0])
+    run.next_task()
+    now[0] = 104.0
+    run.interrupt()
+    run.finish()
+    now[0] = 500.0
+    run = open_run(tmp_path / "search", clock=lambda: now[0])
+    assert run.elapsed_s == 4.0
+    run.next_task()
+    now[0] = 501.0
+    assert run.elapsed_s == 5.0
+
+
+def test_when_the_first_trials_all_fail_the_search_gives_up_and_shows_why(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "search")
+    for _ in range(HOPELESS):
+        task = run.next_task()
+        assert task is not None
+        assert run.error is None
+        run.fail(task, "ZeroDivisionError: division by zero", "Traceback ...")
+    assert isinstance(run.error, RunError)
+    assert "ZeroDivisionError" in str(run.error)
+    assert run.should_stop
+    assert Ledger.open(tmp_path / "search").stages()[0].trials()[0].error == "Traceback ..."
+
+
+def test_one_failed_trial_does_not_end_a_search(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "search")
+    for _ in range(HOPELESS):
+        task = run.next_task()
+        assert task is not None
+        run.report(task, measure(task, 1))
+        run.fail(task, "bad luck", "")
+    assert run.error is None
+
+
+def test_only_the_best_trials_keep_their_weights_and_none_its_training_state(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "search", changes=("stages.coarse.halving=none",))
+    while (task := run.next_task()) is not None and task.stage == "coarse":
+        task.folder.mkdir(parents=True)
+        for name in (LAST, MODEL):
+            (task.folder / name).write_text("")
+        epoch = 1
+        while run.report(task, measure(task, epoch)):
+            epoch += 1
+    stage = Ledger.open(tmp_path / "search").stages()[0]
+    kept = sorted((tmp_path / "search/checkpoints").rglob("*.pt"))
+    assert {path.name for path in kept} == {MODEL}
+    best = rank_trials(stage.trials(), maximize=True)[:5]
+    assert {path.parent.name for path in kept} == {trial.name for trial in best}

@@ -1,0 +1,110 @@
+"""The ledger: what is written is what is read, whatever happened in between."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from tuner.errors import LedgerError, SearchNotFoundError
+from tuner.spec import load_text
+from tuner.track.ledger import JOURNAL, Ledger, StageLedger
+
+SPEC = """\
+name: one
+data: digits
+space:
+  architecture: {choice: {lenet: {}, simple_cnn: {depth: {int: [1, 4]}}}}
+  learning_rate: {loguniform: [1e-3, 0.3]}
+  batch_size: 64
+stages: {only: {trials: 3, max_epochs: 3, halving: none}}
+"""
+CONFIG = {"architecture": "simple_cnn", "architecture.simple_cnn.depth": 2, "learning_rate": 0.1, "batch_size": 64}
+
+
+def begin(folder: Path) -> StageLedger:
+    """A ledger with one stage."""
+    folder.mkdir(exist_ok=True)
+    return Ledger.open(folder, create=True).begin_stage("only", maximize=True, spec=SPEC, metric="val_accuracy")
+
+
+def reopen(folder: Path) -> StageLedger:
+    """The same stage, read by somebody else."""
+    return Ledger.open(folder).stages()[0]
+
+
+def test_what_was_recorded_is_read_again(tmp_path: Path) -> None:
+    stage = begin(tmp_path / "one")
+    space = load_text(SPEC).space
+    number = stage.start(space, CONFIG, seed=7)
+    stage.record_epoch(number, 1, {"epoch": 1, "val_accuracy": 0.5, "train_loss": 1.5}, 0.5)
+    stage.record_epoch(number, 2, {"epoch": 2, "val_accuracy": 0.4, "train_loss": 1.2}, 0.5)
+    stage.end(number, "stopped", "worse than its peers")
+    stage.start(space, CONFIG, seed=8)
+
+    stopped, running = reopen(tmp_path / "one").trials()
+    assert stopped.config == CONFIG
+    assert (stopped.seed, stopped.state, stopped.reason) == (7, "stopped", "worse than its peers")
+    assert [epoch["val_accuracy"] for epoch in stopped.epochs] == [0.5, 0.4]
+    assert (stopped.value, stopped.best_epoch) == (0.5, 1)
+    assert stopped.started is not None
+    assert stopped.ended is not None
+    assert (running.state, running.epochs, running.ended) == ("running", (), None)
+    assert math.isnan(running.value)
+    assert reopen(tmp_path / "one").space == space
+
+
+def test_a_diverged_trial_keeps_its_last_finite_value(tmp_path: Path) -> None:
+    stage = begin(tmp_path / "one")
+    number = stage.start(load_text(SPEC).space, CONFIG, seed=0)
+    stage.record_epoch(number, 1, {"epoch": 1}, 0.3)
+    stage.record_epoch(number, 2, {"epoch": 2, "train_loss": math.nan}, math.nan)
+    stage.end(number, "diverged", "the loss is not finite")
+    trial = reopen(tmp_path / "one").trials()[0]
+    assert (trial.state, trial.value, trial.best_epoch) == ("diverged", 0.3, 1)
+    assert math.isnan(trial.values[1])
+
+
+def test_epochs_stay_in_order_past_ten(tmp_path: Path) -> None:
+    stage = begin(tmp_path / "one")
+    number = stage.start(load_text(SPEC).space, CONFIG, seed=0)
+    for epoch in range(1, 13):
+        stage.record_epoch(number, epoch, {"epoch": epoch}, epoch / 100)
+    trial = reopen(tmp_path / "one").trials()[0]
+    assert [measured["epoch"] for measured in trial.epochs] == list(range(1, 13))
+    assert trial.values == tuple(epoch / 100 for epoch in range(1, 13))
+
+
+@pytest.mark.parametrize("kept", [1, 20, 60])
+def test_a_line_that_a_kill_cut_off_is_dropped_and_writing_goes_on(tmp_path: Path, kept: int) -> None:
+    stage = begin(tmp_path / "one")
+    space = load_text(SPEC).space
+    stage.start(space, CONFIG, seed=0)
+    journal = tmp_path / "one" / JOURNAL
+    whole = journal.read_bytes()
+    stage.start(space, CONFIG, seed=1)
+    journal.write_bytes(whole + journal.read_bytes()[len(whole) : len(whole) + kept])
+
+    stage = reopen(tmp_path / "one")
+    assert [trial.seed for trial in stage.trials()] == [0]
+    stage.start(space, CONFIG, seed=2)
+    assert [trial.seed for trial in reopen(tmp_path / "one").trials()] == [0, 2]
+
+
+def test_a_damaged_ledger_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    begin(tmp_path / "one")
+    (tmp_path / "one" / JOURNAL).write_bytes(b"no journal\nat all\n")
+    with pytest.raises(LedgerError, match="damaged"):
+        Ledger.open(tmp_path / "one")
+
+
+def test_a_search_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    begin(tmp_path / "one")
+    with pytest.raises(SearchNotFoundError, match="there are: one"):
+        Ledger.open(tmp_path / "two")
+    assert not (tmp_path / "two").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_a_ledger_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(LedgerError, match="--results"):
+        Ledger.open(tmp_path / "file", create=True)

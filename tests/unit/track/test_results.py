@@ -1,0 +1,83 @@
+"""The table of trials."""
+
+import csv
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from tuner.spec import load_text
+from tuner.track.artifacts import describe_narrowing, write_artifacts
+from tuner.track.best import find_best, rank_trials
+from tuner.track.ledger import Ledger
+from tuner.track.results import build_table, write_table
+
+SPEC = """\
+name: one
+data: digits
+objective: val_loss
+space:
+  architecture: {choice: {lenet: {}, simple_cnn: {depth: {int: [1, 4]}}}}
+  learning_rate: {loguniform: [1e-3, 0.3]}
+stages: {only: {trials: 3, max_epochs: 3, halving: none}}
+"""
+
+
+def record(folder: Path) -> Ledger:
+    """A search of three trials, the second the best, the last without a result."""
+    folder.mkdir()
+    ledger = Ledger.open(folder, create=True)
+    stage = ledger.begin_stage("only", maximize=False, spec=SPEC, asked=SPEC, metric="val_loss", narrowing=[])
+    space = load_text(SPEC).space
+    for number, loss in enumerate([0.5, 0.2]):
+        config = {"architecture": "simple_cnn", "architecture.simple_cnn.depth": 2, "learning_rate": 0.1 + number / 10}
+        stage.start(space, config, seed=number)
+        stage.record_epoch(number, 1, {"epoch": 1, "val_loss": loss + 1, "seconds": 2.0}, loss + 1)
+        stage.record_epoch(number, 2, {"epoch": 2, "val_loss": loss, "seconds": 1.0}, loss)
+        stage.end(number, "complete", "reached the last epoch")
+    stage.start(space, {"architecture": "lenet", "learning_rate": 0.2}, seed=2)
+    return ledger
+
+
+def test_a_table_has_a_row_a_trial_with_its_best_epoch(tmp_path: Path) -> None:
+    rows = build_table(record(tmp_path / "one").stages()[0].trials()).to_pylist()
+    assert [row["trial"] for row in rows] == [0, 1, 2]
+    assert rows[1]["val_loss"] == rows[1]["value"] == 0.2
+    assert (rows[1]["best_epoch"], rows[1]["epochs"], rows[1]["seconds"]) == (2, 2, 3.0)
+    assert rows[2]["config.architecture.simple_cnn.depth"] is None
+    assert rows[2]["state"] == "running"
+
+
+def test_every_format_holds_the_same_trials(tmp_path: Path) -> None:
+    table = build_table(record(tmp_path / "one").stages()[0].trials())
+    for kind in ("parquet", "csv", "json"):
+        write_table(table, tmp_path / f"trials.{kind}", kind)
+    assert pq.read_table(tmp_path / "trials.parquet").num_rows == 3
+    with (tmp_path / "trials.csv").open() as file:
+        assert [row["config.learning_rate"] for row in csv.DictReader(file)] == ["0.1", "0.2", "0.2"]
+    assert [row["seed"] for row in json.loads((tmp_path / "trials.json").read_text())] == [0, 1, 2]
+
+
+def test_the_smallest_loss_is_the_best_where_it_is_minimised(tmp_path: Path) -> None:
+    stage = record(tmp_path / "one").stages()[0]
+    assert [trial.number for trial in rank_trials(stage.trials(), maximize=stage.maximize)] == [1, 0]
+    best = find_best(tmp_path / "one")
+    assert best.origin == "one/only-1"
+    assert best.config["learning_rate"] == 0.2
+    assert (best.epochs, best.seed) == (3, 1)
+
+
+def test_a_stage_is_written_with_its_best_model(tmp_path: Path) -> None:
+    stage = record(tmp_path / "one").stages()[0]
+    model = tmp_path / "one/checkpoints/only-1/model.pt"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"weights")
+    target = write_artifacts(tmp_path / "one", stage, "model.pt")
+    assert (target / "best/model.pt").read_bytes() == b"weights"
+    assert "origin: one/only-1" in (target / "best/config.yaml").read_text()
+    assert (target / "spec.yaml").read_text() == SPEC
+
+
+def test_a_narrowing_is_written_with_a_line_a_reason() -> None:
+    reason = {"name": "l2", "before": "a", "after": "b", "action": "narrowed", "text": "because", "num_trials": 9}
+    assert "| l2 | a | b | narrowed | because | 9 |" in describe_narrowing([reason]).splitlines()
