@@ -104,4 +104,6 @@ def draw_status(status: Status, run: SearchRun) -> RenderableType:
             view.state,
             describe_config(view.config, status.searched),
         )
-    return Group(head, ProgressBar(total=status.trials, completed=done, width=60), tally, Text(""), table)
+    bar = Table.grid(padding=(0, 3))
+    bar.add_row(ProgressBar(total=status.trials, completed=done, width=40), tally)
+    return Group(Text(""), head, bar, Text(""), table)

@@ -9,18 +9,21 @@ nothing out.
 import contextlib
 import datetime
 import fcntl
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import requests
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from tuner.errors import TrackingError
+from tuner.errors import SearchNotFoundError, TrackingError
+from tuner.track.best import rank_trials
 from tuner.track.ledger import Ledger, StageLedger, TrialRecord
 
 _BATCH = 900  # a batch may hold 1,000 metrics, 100 params and 100 tags
@@ -110,7 +113,8 @@ class Mirror:
         location = None
         if self._uri.startswith("sqlite:///"):
             location = Path(self._uri.removeprefix("sqlite:///")).absolute().with_name("mlartifacts").as_uri()
-        return str(self._client.create_experiment(self._ledger.search, artifact_location=location))
+        tags = {"mlflow.experimentKind": "custom_model_development"}  # shown as training, not as talk with models
+        return str(self._client.create_experiment(self._ledger.search, artifact_location=location, tags=tags))
 
     def _sync_stage(self, stage: StageLedger, settle: bool) -> None:
         attributes = stage.attributes
@@ -130,7 +134,7 @@ class Mirror:
     def _create_parent(self, stage: StageLedger, attributes: Mapping[str, Any]) -> _Run:
         keys = ("search_id", "versions", "seed", "git_commit", "git_dirty", "index")
         tags = {f"tuner.{key}": _text(attributes[key]) for key in keys if attributes.get(key) is not None}
-        tags |= {"tuner.stage": stage.name, "tuner.state": "running"}
+        tags |= {"tuner.stage": stage.name, "tuner.state": "running", "tuner.objective": attributes["metric"]}
         if attributes.get("git_commit"):
             tags["mlflow.source.git.commit"] = attributes["git_commit"]
         return self._create((stage.name, None), f"{stage.name} stage", tags, None)
@@ -204,9 +208,62 @@ class Mirror:
         artifacts = self._folder / "artifacts" / stage.name
         if artifacts.is_dir():
             self._client.log_artifacts(parent.run_id, str(artifacts))
-        reason = attributes.get("ended", state)
-        self._client.log_batch(parent.run_id, tags=[RunTag("tuner.state", state), RunTag("tuner.reason", reason)])
+        metrics = []
+        if state == "complete":
+            trials = stage.trials()
+            now = int(datetime.datetime.now(datetime.UTC).timestamp() * 1000)
+            values: dict[str, float] = {"trials": len(trials), "epochs": sum(len(trial.epochs) for trial in trials)}
+            values |= {f"{end}_trials": sum(trial.state == end for trial in trials) for end in ("complete", "stopped")}
+            best = rank_trials(trials, maximize=stage.maximize)
+            values |= {f"best_{attributes['metric']}": best[0].value} if best else {}
+            metrics = [Metric(key, value, now, 0) for key, value in values.items()]
+        tags = [RunTag("tuner.state", state), RunTag("tuner.reason", attributes.get("ended", state))]
+        self._client.log_batch(parent.run_id, metrics, tags=tags)
         self._set_status(parent, state, None)
+
+
+def find_comparison(tracking_uri: str, search: str, num_trials: int = 8) -> str:
+    """Find the page of MLflow that compares the best trials of a search's last stage.
+
+    Parameters
+    ----------
+    tracking_uri : str
+        MLflow's store or server.
+    search : str
+        The search's name.
+    num_trials : int
+        How many trials to compare.
+
+    Returns
+    -------
+    str
+        What follows the server's address and a slash.
+
+    Raises
+    ------
+    SearchNotFoundError
+        If MLflow has no trial of that search.
+    """
+    client = MlflowClient(tracking_uri)
+    experiment = client.get_experiment_by_name(search)
+    stages = (
+        client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"]) if experiment else []
+    )
+    parents = [run for run in stages if "tuner.trial" not in run.data.tags]
+    if experiment is None or not parents:
+        raise SearchNotFoundError(
+            f"MLflow at {tracking_uri} has no search {search!r}; send it with: tuner sync {search}"
+        )
+    latest = max(parents, key=lambda run: (run.info.start_time, int(run.data.tags.get("tuner.index", 0))))
+    objective = latest.data.tags["tuner.objective"]
+    trials = client.search_runs(
+        [experiment.experiment_id],
+        f"tags.`mlflow.parentRunId` = '{latest.info.run_id}'",
+        order_by=[f"metrics.`best_{objective}` {'ASC' if objective.endswith('loss') else 'DESC'}"],
+        max_results=num_trials,
+    )
+    runs = quote(json.dumps([run.info.run_id for run in trials]))
+    return f"#/compare-runs?runs={runs}&experiments={quote(json.dumps([experiment.experiment_id]))}"
 
 
 @contextlib.contextmanager
