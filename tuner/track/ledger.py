@@ -27,8 +27,6 @@ from tuner.track.journal import open_journal
 
 State = Literal["running", "complete", "stopped", "diverged", "failed"]
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study that is created is not news
-
 JOURNAL = "ledger.journal"
 _EPOCH = "epoch:"
 _OPTUNA_STATES = {
@@ -288,8 +286,13 @@ class Ledger:
             Values that JSON can hold.
         """
         direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
-        with _translated():
-            study_id = self._storage.create_new_study([direction], f"{self.search}/{name}")
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study that is created is not news
+        try:
+            with _translated():
+                study_id = self._storage.create_new_study([direction], f"{self.search}/{name}")
+        finally:
+            optuna.logging.set_verbosity(verbosity)
         stage = StageLedger(self._storage, study_id, name)
         stage.set(**attributes)
         return stage

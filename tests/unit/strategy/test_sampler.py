@@ -1,0 +1,303 @@
+import math
+import random
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import optuna
+import pytest
+from driver import SPACE, error_after, run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from space_strategies import pasts, spaces
+
+from tuner.spec.search import Halving, Stage
+from tuner.spec.space import Choice, Config, Int, LogInt, LogUniform, Parameter, Scalar, Space, Uniform
+from tuner.strategy.draws import draw
+from tuner.strategy.sampler import FirstThen, RandomSampler, Sampler, build_sampler
+from tuner.strategy.tpe import RungAwareTpe
+from tuner.strategy.trial_view import State, TrialView
+
+Build = Callable[[Space, int], Sampler]
+EVERY_KIND = Space(
+    (
+        Parameter("uniform", Uniform(low=-1, high=3)),
+        Parameter("stepped", Uniform(low=0.1, high=0.7, step=0.2)),
+        Parameter("loguniform", LogUniform(low=1e-4, high=1.0)),
+        Parameter("int", Int(low=2, high=10, step=4)),
+        Parameter("logint", LogInt(low=1, high=64)),
+        Parameter("choice", Choice(options=("a", "b", "c"))),
+        Parameter("constant", Choice(options=(7,))),
+    )
+)
+
+
+def build_random(space: Space, seed: int) -> Sampler:
+    return RandomSampler(space, seed=seed)
+
+
+def build_tpe(space: Space, seed: int) -> Sampler:
+    return RungAwareTpe(space, seed=seed, stage_rungs=(1, 3, 9))
+
+
+def build_modelling_tpe(space: Space, seed: int) -> Sampler:
+    return RungAwareTpe(space, seed=seed, stage_rungs=(1, 3, 9), random_share=0)
+
+
+def build_with_first(space: Space, seed: int) -> Sampler:
+    return FirstThen(space, [draw(space, np.random.default_rng(0))], build_tpe(space, seed + 1))
+
+
+def make_past(
+    space: Space, state: State, num_trials: int = 30, *, is_carried: bool = False, seed: int = 0
+) -> list[TrialView]:
+    """Trials drawn at random, all in one state, with values that rise along the space's first parameter."""
+    rng = np.random.default_rng(seed)
+    length = {"complete": 9, "stopped": 3, "running": 0}.get(state, 2)
+    return [
+        TrialView(number, draw(space, rng), (rng.random(),) * length, state, is_carried) for number in range(num_trials)
+    ]
+
+
+@pytest.mark.parametrize("build", [build_random, build_tpe, build_modelling_tpe, build_with_first])
+class TestEverySampler:
+    @settings(deadline=None, max_examples=60)
+    @given(st.data())
+    def test_a_suggestion_lies_in_its_space_and_on_its_grid(self, build: Build, data: st.DataObject) -> None:
+        space = data.draw(spaces())
+        history = data.draw(pasts(space))
+        config = build(space, data.draw(st.integers(0, 2**32))).ask(len(history), history)
+        assert space.contains(config)
+        for name, value in config.items():
+            distribution = space[name].distribution
+            if isinstance(distribution, Int | Uniform) and distribution.step is not None:
+                assert isinstance(value, int | float)
+                num_steps = (value - distribution.low) / distribution.step
+                assert num_steps == pytest.approx(round(num_steps), abs=1e-6)
+
+    @settings(deadline=None, max_examples=30)
+    @given(st.data())
+    def test_the_same_question_gets_the_same_answer(self, build: Build, data: st.DataObject) -> None:
+        space = data.draw(spaces())
+        history = data.draw(pasts(space))
+        used = build(space, 5)
+        for number in range(3):
+            used.ask(number, history[:number])
+        assert used.ask(len(history), history) == build(space, 5).ask(len(history), history)
+
+    @pytest.mark.parametrize("state", ["complete", "stopped", "running", "diverged", "failed"])
+    @pytest.mark.parametrize("is_carried", [False, True])
+    def test_any_past_will_do(self, build: Build, state: State, is_carried: bool) -> None:
+        past = make_past(SPACE, state, is_carried=is_carried)
+        configs = [build(SPACE, 0).ask(number, past) for number in range(30, 40)]
+        assert all(SPACE.contains(config) for config in configs)
+        assert len({frozenset(config.items()) for config in configs}) == 10
+
+    def test_another_seed_gives_another_answer(self, build: Build) -> None:
+        past = make_past(SPACE, "complete")
+        asked = {frozenset(build(SPACE, seed).ask(30, past).items()) for seed in range(20)}
+        assert len(asked) == 20
+
+    def test_a_search_that_was_killed_goes_on_the_same(self, build: Build) -> None:
+        whole = run(build(SPACE, 3), Halving(), max_epochs=9, num_trials=30, num_workers=1)
+        for number in (1, 12, 29):
+            assert build(SPACE, 3).ask(number, whole[:number]) == whole[number].config
+
+    def test_no_global_generator_is_touched_and_nothing_is_said(
+        self, build: Build, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        before = (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            build(SPACE, 0).ask(30, make_past(SPACE, "complete"))
+        assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
+        assert capfd.readouterr() == ("", "")
+        assert optuna.logging.get_verbosity() == optuna.logging.INFO  # ours to leave alone
+
+    def test_a_small_space_is_exhausted_before_anything_is_tried_again(self, build: Build) -> None:
+        space = Space((Parameter("a", Int(low=1, high=5)), Parameter("b", Choice(options=(True, False)))))
+        history: list[TrialView] = []
+        for number in range(12):
+            config = build(space, 1).ask(number, history)
+            values = (float(config["a"]),) * 9
+            history.append(TrialView(number, config, values, "complete"))
+        assert len({frozenset(trial.config.items()) for trial in history[:10]}) == 10
+
+    def test_a_space_of_constants_has_one_suggestion(self, build: Build) -> None:
+        space = Space((Parameter("a", Choice(options=(3,))),))
+        assert build(space, 0).ask(0, []) == {"a": 3}
+        assert build(space, 0).ask(40, make_past(space, "complete")) == {"a": 3}
+
+
+@pytest.mark.parametrize("build", [build_random, build_tpe])
+class TestTheDrawsBeforeAModel:
+    @pytest.fixture
+    def configs(self, build: Build) -> list[dict[str, Scalar]]:
+        return [build(EVERY_KIND, 0).ask(number, []) for number in range(512)]
+
+    def test_both_ends_of_whole_numbers_and_grids_are_reached(self, configs: list[dict[str, Scalar]]) -> None:
+        assert {config["int"] for config in configs} == {2, 6, 10}
+        assert {1, 64} <= {config["logint"] for config in configs}
+        assert sorted({round(float(config["stepped"]), 9) for config in configs}) == [0.1, 0.3, 0.5, 0.7]
+
+    def test_floats_come_near_both_ends(self, configs: list[dict[str, Scalar]]) -> None:
+        values = [float(config["uniform"]) for config in configs]
+        assert min(values) < -0.95
+        assert max(values) > 2.95
+
+    def test_log_scales_are_uniform_in_the_logarithm(self, configs: list[dict[str, Scalar]]) -> None:
+        decades = Counter(math.floor(math.log10(float(config["loguniform"]))) for config in configs)
+        assert set(decades) == {-4, -3, -2, -1}
+        assert all(90 < count < 170 for count in decades.values())
+        doublings = Counter(min(int(math.log2(int(config["logint"]))), 5) for config in configs)
+        assert all(doublings[i] > 45 for i in range(1, 6))
+
+    def test_options_are_equally_likely(self, configs: list[dict[str, Scalar]]) -> None:
+        assert all(130 < count < 215 for count in Counter(config["choice"] for config in configs).values())
+
+
+class TestRungAwareTpe:
+    FLAT = Space((Parameter("x", Uniform(low=0, high=1)), Parameter("y", Uniform(low=0, high=1))))
+
+    def ask(self, history: Sequence[TrialView], num_asked: int = 40, space: Space = FLAT) -> list[dict[str, Scalar]]:
+        sampler = build_modelling_tpe(space, 0)
+        return [sampler.ask(100 + i, history) for i in range(num_asked)]
+
+    def mean(self, history: Sequence[TrialView], name: str = "x") -> float:
+        return float(np.mean([float(config[name]) for config in self.ask(history)]))
+
+    def past(
+        self, score: Callable[[Config], float], length: int, state: State = "complete", num_trials: int = 20
+    ) -> list[TrialView]:
+        past = make_past(self.FLAT, state, num_trials)
+        return [replace(trial, values=(score(trial.config),) * length) for trial in past]
+
+    def test_the_start_is_a_sobol_sequence_in_which_eight_points_fall_into_eight_eighths(self) -> None:
+        points = [build_tpe(self.FLAT, 0).ask(number, []) for number in range(8)]
+        for name in ("x", "y"):
+            assert sorted(int(8 * float(point[name])) for point in points) == list(range(8))
+
+    def test_it_goes_where_values_are_high(self) -> None:
+        assert self.mean(self.past(lambda config: float(config["x"]), 9)) > 0.75
+        assert self.mean(self.past(lambda config: -float(config["x"]), 9)) < 0.25
+
+    def test_below_the_number_of_trials_needed_it_does_not_model(self) -> None:
+        history = self.past(lambda config: float(config["x"]), 9)
+        assert self.ask(history[:3]) == self.ask([])
+        assert self.ask(history[:4]) != self.ask([])
+
+    def test_the_highest_rung_with_enough_trials_decides(self) -> None:
+        early = self.past(lambda config: float(config["x"]), 3, "stopped")
+        assert self.mean(early) > 0.75
+        late = [
+            replace(trial, number=20 + i, values=(0.0, 0.0, 0.0, *(-float(trial.config["x"]),) * 6))
+            for i, trial in enumerate(self.past(lambda _: 0.0, 9)[:10])
+        ]
+        assert self.mean([*early, *late[:3]]) > 0.75
+        assert self.mean([*early, *late]) < 0.35
+
+    def test_a_running_trial_counts_at_the_rungs_it_has_passed(self) -> None:
+        running = self.past(lambda config: float(config["x"]), 3, "running")
+        assert self.mean(running) > 0.75
+
+    def test_running_trials_below_the_rung_push_away(self) -> None:
+        finished = self.past(lambda config: float(config["x"]), 9)
+        running = [TrialView(20 + i, {"x": 0.93 + 0.01 * i, "y": 0.1 * i}, (), "running") for i in range(7)]
+        near = sum(float(config["x"]) > 0.92 for config in self.ask(finished))
+        near_after = sum(float(config["x"]) > 0.92 for config in self.ask([*finished, *running]))
+        assert near_after < near / 2
+
+    @pytest.mark.parametrize("state", ["diverged", "failed"])
+    def test_trials_without_a_result_are_the_worst(self, state: State) -> None:
+        level = self.past(lambda config: float(config["y"]), 9)
+        bad = [TrialView(20 + i, {"x": 0.5 + 0.025 * i, "y": 0.05 * i}, (0.9, math.nan), state) for i in range(20)]
+        share = np.mean([float(config["x"]) > 0.5 for config in self.ask(level, 100)])
+        share_after = np.mean([float(config["x"]) > 0.5 for config in self.ask([*level, *bad], 100)])
+        assert share_after < share - 0.15
+
+    def test_trials_without_a_result_do_not_make_a_rung_ready(self) -> None:
+        assert self.ask(make_past(self.FLAT, "diverged")) == self.ask([])
+
+    def test_carried_trials_count_until_a_rung_has_enough_of_its_own(self) -> None:
+        carried = [replace(t, is_carried=True) for t in self.past(lambda config: float(config["x"]), 27)]
+        own = self.past(lambda config: -float(config["x"]), 3, "stopped")
+        assert self.mean(carried) > 0.75
+        assert self.mean([*carried, *own[:3]]) > 0.75
+        assert self.mean([*carried, *own]) < 0.25
+
+    def test_what_depends_on_an_option_is_learnt_from_the_trials_that_chose_it(self) -> None:
+        space = Space(
+            (
+                Parameter("family", Choice(options=("a", "b"))),
+                Parameter("family.a.x", Uniform(low=0, high=1), ("family", "a")),
+                Parameter("family.b.x", Uniform(low=0, high=1), ("family", "b")),
+            )
+        )
+
+        def score(config: Config) -> float:
+            return float(config["family.a.x"]) if "family.a.x" in config else -float(config["family.b.x"])
+
+        past = [replace(t, values=(score(t.config),) * 9) for t in make_past(space, "complete", 60)]
+        asked = self.ask(past, space=space)
+        assert sum(config["family"] == "a" for config in asked) > 30
+        assert np.mean([float(config["family.a.x"]) for config in asked if "family.a.x" in config]) > 0.7
+
+    def test_a_share_stays_quasi_random(self) -> None:
+        history = self.past(lambda config: float(config["x"]), 9)
+        exploring = RungAwareTpe(self.FLAT, seed=0, stage_rungs=(9,), random_share=0.3)
+        sequence = RungAwareTpe(self.FLAT, seed=0, stage_rungs=(9,))
+        hits = sum(exploring.ask(n, history) == sequence.ask(n, []) for n in range(100, 200))
+        assert 15 < hits < 45
+
+
+class TestFirstThen:
+    def test_the_given_configs_come_first_in_their_order(self) -> None:
+        first = [draw(SPACE, np.random.default_rng(i)) for i in range(2)]
+        sampler = build_sampler(Stage(name="fine", trials=9, max_epochs=9), SPACE, seed=0, first=first)
+        past = [TrialView(i, config, (0.5,) * 9, "complete", is_carried=True) for i, config in enumerate(first)]
+        assert [sampler.ask(0, past), sampler.ask(1, past)] == first
+        assert sampler.ask(2, past) not in first
+
+    def test_a_config_outside_the_space_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="is not a point of the space"):
+            build_sampler(Stage(name="fine", trials=9, max_epochs=9), SPACE, seed=0, first=[{"x": 1}])
+
+
+class TestBuildSampler:
+    def test_the_stage_names_the_sampler(self) -> None:
+        stage = Stage(name="coarse", trials=9, max_epochs=9)
+        assert isinstance(build_sampler(stage, SPACE, seed=0), RungAwareTpe)
+        random_stage = stage.model_copy(update={"sampler": "random"})
+        assert isinstance(build_sampler(random_stage, SPACE, seed=0), RandomSampler)
+
+    def test_stages_of_one_search_draw_independently(self) -> None:
+        coarse, fine = (Stage(name=name, trials=9, max_epochs=9) for name in ("coarse", "fine"))
+        asked = [build_sampler(stage, SPACE, seed=0).ask(0, []) for stage in (coarse, fine, coarse)]
+        assert asked[0] == asked[2] != asked[1]
+
+    def test_without_halving_the_model_waits_for_complete_trials(self) -> None:
+        stage = Stage(name="coarse", trials=99, max_epochs=9, halving=None)
+        sampler = build_sampler(stage, SPACE, seed=0)
+        assert sampler.ask(40, make_past(SPACE, "stopped", 40)) == sampler.ask(40, [])
+        asked = [sampler.ask(n, make_past(SPACE, "complete", 40)) for n in (40, 41, 42)]
+        assert asked != [sampler.ask(n, []) for n in (40, 41, 42)]
+
+
+def test_with_halving_it_finds_better_than_random_at_the_same_epochs() -> None:
+    found: dict[str, list[float]] = {"random": [], "tpe": []}
+    for seed in range(8):
+        for sampler in ("random", "tpe"):
+            stage = Stage.model_validate({"name": "coarse", "trials": 1000, "max_epochs": 9, "sampler": sampler})
+            trials = run(
+                build_sampler(stage, SPACE, seed=seed),
+                stage.halving,
+                max_epochs=9,
+                num_trials=1000,
+                budget=400,
+            )
+            complete = [trial.config for trial in trials if trial.state == "complete"]
+            found[sampler].append(min(error_after(config, 9) for config in complete))
+    print(found, np.mean(found["tpe"]), np.mean(found["random"]))
+    assert np.mean(found["tpe"]) < np.mean(found["random"])

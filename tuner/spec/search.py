@@ -1,0 +1,121 @@
+"""A search as it was asked for: the root of the spec and its sections."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tuner.spec.model import SpecModel
+from tuner.spec.space import Scalar, Space
+
+
+class DataSpec(SpecModel):
+    """Which images, and how many of the training split are set aside for validation."""
+
+    name: Literal["digits", "parquet"] = Field(
+        description="digits: 1,797 real 8x8 images that need no download; "
+        "parquet: a folder with train.parquet and test.parquet."
+    )
+    path: str | None = Field(default=None, description="The data set's folder, where it has one.")
+    validation: float = Field(default=0.2, gt=0, lt=1, description="Share of the training split for validation.")
+    image_column: str | None = Field(default=None, description="Column of the images; found by itself if there is one.")
+    label_column: str | None = Field(default=None, description="Column of the labels; found by itself if there is one.")
+
+
+class Objective(SpecModel):
+    """What is optimised; a trial counts with its best epoch so far."""
+
+    metric: Literal["val_accuracy", "val_loss"] = Field(
+        default="val_accuracy", description="Measured on the validation images after every epoch."
+    )
+    mode: Literal["max", "min"] = Field(
+        default="max", description="Which way is better: max for val_accuracy, min for val_loss."
+    )
+
+
+class Halving(SpecModel):
+    """Asynchronous successive halving: at each rung, stop what is not among the best of its peers."""
+
+    reduction: int = Field(default=3, ge=2, le=16, description="One in this many goes on.")
+    min_epochs: int = Field(default=1, ge=1, description="The first rung: nobody is stopped earlier.")
+    min_peers: int = Field(default=3, ge=1, description="Nobody is stopped before this many results at a rung.")
+
+
+class Narrow(SpecModel):
+    """How a stage's space is made from the one before."""
+
+    keep: float = Field(
+        default=0.2, gt=0, le=1, description="Share of the trials, the best, that define the new space."
+    )
+    margin: float = Field(default=0.1, ge=0, le=1, description="Added at each end, as a share of what is kept.")
+
+
+class Stage(SpecModel):
+    """One stage of a search."""
+
+    name: str
+    trials: int = Field(ge=1, le=1_000_000, description="Number of configurations.")
+    max_epochs: int = Field(ge=1, le=100_000, description="The last rung: a trial that gets there is complete.")
+    halving: Halving | None = Field(default=Halving(), description="How poor trials are stopped; none: they are not.")
+    sampler: Literal["tpe", "random"] = Field(default="tpe", description="What suggests configurations.")
+    narrow: Narrow | None = Field(
+        default=None, description="Narrow the space of the stage before; none: the whole space."
+    )
+
+
+class Resources(SpecModel):
+    """What one trial gets, and how many run at once."""
+
+    cpus: int = Field(default=1, ge=1, description="CPU cores a trial, each with one thread.")
+    gpus: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        default="auto", description="GPUs a trial, or a share of one; auto: one if there is any."
+    )
+    trials_at_once: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto", description="Trials that run at the same time; auto: as many as fit."
+    )
+
+
+class Limits(SpecModel):
+    """When a search ends although trials are left."""
+
+    time_s: float | None = Field(default=None, gt=0, description="Seconds of search, over all its sittings.")
+
+
+class Tracking(SpecModel):
+    """Where people look at the results."""
+
+    mlflow: str = Field(
+        default="auto",
+        description="auto: MLFLOW_TRACKING_URI or sqlite:///mlflow.db; off; or a tracking server's address.",
+    )
+
+
+class FinishedSearch(SpecModel):
+    """A space that comes from a search that was run before: ``space: {from: NAME}``."""
+
+    name: str = Field(min_length=1)
+
+
+class SearchSpec(SpecModel):
+    """One search, checked."""
+
+    name: str = Field(description="The search's name, its folder's and its MLflow experiment's.")
+    data: DataSpec = Field(description="The images to train on.")
+    objective: Objective = Field(default=Objective(), description="What is optimised.")
+    space: Space | FinishedSearch = Field(description="The hyperparameters, and what each is drawn from.")
+    stages: tuple[Stage, ...] = Field(min_length=1, description="One search after the other, coarse to fine.")
+    resources: Resources = Field(default=Resources(), description="What one trial gets, and how many run at once.")
+    limits: Limits = Field(default=Limits(), description="When the search ends although trials are left.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="The same seed gives the same trials.")
+    tracking: Tracking = Field(default=Tracking(), description="Where people look at the results.")
+
+
+class TrainingSpec(SpecModel):
+    """One configuration to train, checked: what ``tuner train`` runs."""
+
+    name: str = Field(description="The training's name, its folder's and its MLflow experiment's.")
+    data: DataSpec = Field(description="The images to train on.")
+    objective: Objective = Field(default=Objective(), description="What tells the best epoch.")
+    config: dict[str, Scalar] = Field(description="The hyperparameters, all constants: one point of a space.")
+    epochs: int = Field(ge=1, le=100_000, description="Passes over the training images.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="The same seed gives the same weights.")
+    origin: str | None = Field(default=None, description="The trial and the search that the configuration comes from.")

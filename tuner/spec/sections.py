@@ -1,0 +1,201 @@
+"""The smaller sections of a file, each from its YAML to a checked record."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from pydantic.fields import FieldInfo
+
+from tuner.spec.domain import find_domain
+from tuner.spec.faults import Fault, enumerate_words, suggest, suggest_among
+from tuner.spec.model import SpecModel
+from tuner.spec.search import DataSpec, Limits, Objective, Resources, Tracking
+from tuner.spec.yaml_tree import MapNode, Node, ScalarNode, printable, show
+
+Record = TypeVar("Record", bound=SpecModel)
+Reader = Callable[[Node, list[Fault]], Any]
+
+NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+DURATION_PATTERN = r"(?=[0-9])([0-9]+(\.[0-9]+)?d)?([0-9]+(\.[0-9]+)?h)?([0-9]+(\.[0-9]+)?m)?([0-9]+(\.[0-9]+)?s)?"
+STORE_PATTERN = r"auto|off|databricks|(https?|sqlite|postgresql|mysql|mssql|databricks)(\+[a-z0-9]+)?://.+"
+NATURAL_MODES = {"val_accuracy": "max", "val_loss": "min"}
+_SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+def read_section(
+    node: Node,
+    record: type[Record],
+    faults: list[Fault],
+    readers: Mapping[str, Reader] | None = None,
+    *,
+    hidden: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Check a mapping against the fields of a record.
+
+    Parameters
+    ----------
+    node : Node
+        The section; an empty one has nothing but defaults.
+    record : type
+        The record that it becomes.
+    faults : list of Fault
+        Gets what is wrong.
+    readers : mapping from keys to functions
+        Keys that are no plain values, and what reads them.
+    hidden : tuple of str
+        Fields that are no keys of the file.
+
+    Returns
+    -------
+    dict
+        The values of the keys that are given and right, by key.
+    """
+    readers = readers or {}
+    fields = {key: field for key, field in record.model_fields.items() if key not in hidden}
+    keys = [*fields, *(key for key in readers if key not in fields)]
+    if isinstance(node, ScalarNode) and node.value is None:
+        node = MapNode(node.place, {}, {})
+    if not isinstance(node, MapNode):
+        message = f"must be a mapping with the keys {enumerate_words(keys, 'and')}, found {show(node)}"
+        faults.append(Fault(node.place, message))
+        return {}
+    values: dict[str, Any] = {}
+    for key, value_node in node.entries.items():
+        num_faults = len(faults)
+        if key in readers or key in fields:
+            read = readers.get(key) or find_domain(record, key).read
+            value = read(value_node, faults)
+            if len(faults) == num_faults:
+                values[key] = value
+        else:
+            message = f"there is no key {printable(key)} here{suggest_among(key, keys)}"
+            faults.append(Fault(node.keys[key], message))
+    for key, field in fields.items():
+        if field.is_required() and key not in node.entries:
+            faults.append(Fault(node.place, f"{key} is missing; {_explain_missing(record, key, field, readers)}"))
+    return values
+
+
+def _explain_missing(record: type[SpecModel], key: str, field: FieldInfo, readers: Mapping[str, Reader]) -> str:
+    what = (field.description or "").rstrip(".")
+    allowed = "" if key in readers else f" ({find_domain(record, key).describe()})"
+    return f"write {key}: ...{allowed}: {what[:1].lower()}{what[1:]}"
+
+
+def read_name(node: Node, faults: list[Fault]) -> str | None:
+    """Read a name that becomes the name of a folder."""
+    if isinstance(node, ScalarNode) and isinstance(node.value, str) and re.fullmatch(NAME_PATTERN, node.value):
+        return node.value
+    number = isinstance(node, ScalarNode) and isinstance(node.value, int | float)
+    advice = "; put it in quotes" if number else ""
+    faults.append(
+        Fault(
+            node.place,
+            "names a folder, so it must be letters, digits, dots, - and _, at most 64, the first no sign, "
+            f"found {show(node)}{advice}",
+        )
+    )
+    return None
+
+
+def read_data(node: Node, faults: list[Fault]) -> DataSpec | None:
+    """Read which images to train on: a mapping, or the name of a data set that needs no more."""
+    num_faults = len(faults)
+    values = read_section(_expand(node, "name"), DataSpec, faults)
+    name = values.get("name")
+    is_path_wrong = isinstance(node, MapNode) and "path" in node.entries and "path" not in values
+    if name == "parquet" and not values.get("path") and not is_path_wrong:
+        message = "path is missing; the data set parquet is a folder, so write path: FOLDER"
+        faults.append(Fault(node.place, message))
+    if name not in {None, "parquet"} and isinstance(node, MapNode):
+        for key in ("path", "image_column", "label_column"):
+            if values.get(key) is not None:
+                message = f"the data set {name} has no {key}; take it out, or write name: parquet"
+                faults.append(Fault(node.keys[key], message))
+    return DataSpec(**values) if len(faults) == num_faults else None
+
+
+def read_objective(node: Node, faults: list[Fault]) -> Objective | None:
+    """Read what is optimised: a mapping, or the metric alone; the mode follows from it."""
+    num_faults = len(faults)
+    values = read_section(_expand(node, "metric"), Objective, faults)
+    if len(faults) > num_faults:
+        return None
+    metric = values.get("metric", Objective().metric)
+    natural = NATURAL_MODES[metric]
+    if values.setdefault("mode", natural) != natural:
+        assert isinstance(node, MapNode)
+        message = f"must be {natural} for {metric}, found {values['mode']}; it can be left out"
+        faults.append(Fault(node.entries["mode"].place, message))
+        return None
+    return Objective(**values)
+
+
+def read_resources(node: Node, faults: list[Fault]) -> Resources | None:
+    """Read what a trial gets; a share of a GPU is below one."""
+    num_faults = len(faults)
+    values = read_section(node, Resources, faults)
+    gpus = values.get("gpus")
+    if isinstance(gpus, float) and gpus > 1 and not gpus.is_integer():
+        assert isinstance(node, MapNode)
+        message = f"must be auto, a share below 1 or a whole number, found {show(node.entries['gpus'])}"
+        faults.append(Fault(node.entries["gpus"].place, f"{message}; write {int(gpus)} or {int(gpus) + 1}"))
+    return Resources(**values) if len(faults) == num_faults else None
+
+
+def read_limits(node: Node, faults: list[Fault]) -> Limits:
+    """Read when the search ends; the key ``time`` is a duration."""
+    values = read_section(node, Limits, faults, {"time": _read_duration}, hidden=("time_s",))
+    return Limits(time_s=values.get("time"))
+
+
+def _read_duration(node: Node, faults: list[Fault]) -> float | None:
+    """Read seconds, or a duration such as 1h30m."""
+    seconds: float | None = None
+    if isinstance(node, ScalarNode):
+        if node.value is None:
+            return None
+        if isinstance(node.value, str) and node.value and re.fullmatch(DURATION_PATTERN, node.value):
+            parts = re.findall(r"([0-9.]+)([dhms])", node.value)
+            seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+        elif isinstance(node.value, int | float) and not isinstance(node.value, bool):
+            seconds = float(node.value) if abs(node.value) < 1e15 else None
+    if seconds is None or not 0 < seconds < 1e15:
+        message = f"must be a duration above 0, found {show(node)}; write 90s, 30m, 1h30m, 2d, or seconds"
+        faults.append(Fault(node.place, message))
+        return None
+    return seconds
+
+
+def read_tracking(node: Node, faults: list[Fault]) -> Tracking:
+    """Read where the results go; an address with a password is refused without showing it."""
+    return Tracking(**read_section(node, Tracking, faults, {"mlflow": _read_store}))
+
+
+def _read_store(node: Node, faults: list[Fault]) -> str | None:
+    value = node.value if isinstance(node, ScalarNode) else None
+    if isinstance(value, str) and re.search(r"://[^/@]*:[^/]*@", value):
+        message = (
+            "a password does not belong here, for the file is copied with the results; "
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
+        )
+        faults.append(Fault(node.place, message))
+        return None
+    if isinstance(value, str) and re.fullmatch(STORE_PATTERN, value):
+        return value
+    advice = suggest(value, ["auto", "off"]) if isinstance(value, str) else ""
+    faults.append(
+        Fault(
+            node.place,
+            "must be auto, off or an address such as http://host:5000 or sqlite:///mlflow.db, "
+            f"found {show(node)}{advice}",
+        )
+    )
+    return None
+
+
+def _expand(node: Node, key: str) -> Node:
+    """Return a single word as the mapping that it is short for."""
+    if isinstance(node, ScalarNode) and node.value is not None:
+        return MapNode(node.place, {key: node}, {key: node.place})
+    return node

@@ -1,0 +1,166 @@
+"""The search space: which hyperparameters may vary, over what, and under which condition.
+
+A space is flat. What the YAML nests under an alternative of a ``choice`` becomes a parameter with a condition
+and a dotted name: ``architecture.resnet.depth`` exists where ``architecture`` is ``resnet``. A *config*, one
+point of the space, maps the names of the parameters that exist under its own choices to their values. A
+constant is a choice of one option.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pydantic import Field
+
+from tuner.spec.model import SpecModel
+
+Scalar: TypeAlias = bool | int | float | str
+Config: TypeAlias = Mapping[str, Scalar]
+
+
+class Uniform(SpecModel):
+    """A float that is uniform between two ends, both included."""
+
+    low: float
+    high: float
+    step: float | None = Field(default=None, gt=0)
+
+
+class LogUniform(SpecModel):
+    """A float whose logarithm is uniform: for scales, such as a learning rate."""
+
+    low: float = Field(gt=0)
+    high: float = Field(gt=0)
+
+
+class Int(SpecModel):
+    """An integer that is uniform between two ends, both included."""
+
+    low: int
+    high: int
+    step: int = Field(default=1, gt=0)
+
+
+class LogInt(SpecModel):
+    """An integer whose logarithm is uniform, both ends included: for widths and other sizes."""
+
+    low: int = Field(gt=0)
+    high: int = Field(gt=0)
+
+
+class Choice(SpecModel):
+    """One of several options without an order; with one option, a constant."""
+
+    options: tuple[Scalar, ...] = Field(min_length=1)
+
+
+Distribution: TypeAlias = Uniform | LogUniform | Int | LogInt | Choice
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One entry of a space.
+
+    Attributes
+    ----------
+    name : str
+        Its path of keys and alternatives with dots between them, unique in its space.
+    distribution : Distribution
+        What it is drawn from.
+    condition : (str, str) or None
+        The name of another parameter and its option under which this one exists; None where it always does.
+        That other parameter may have a condition of its own.
+    """
+
+    name: str
+    distribution: Distribution
+    condition: tuple[str, str] | None = None
+
+    @property
+    def key(self) -> str:
+        """The last part of the name: the hyperparameter's own."""
+        return self.name.rpartition(".")[2]
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether there is nothing to search."""
+        return isinstance(self.distribution, Choice) and len(self.distribution.options) == 1
+
+
+@dataclass(frozen=True)
+class Space:
+    """All parameters of a search, each after the one that it depends on.
+
+    Attributes
+    ----------
+    parameters : tuple of Parameter
+        In the order of the file, a parent before its children.
+    """
+
+    parameters: tuple[Parameter, ...]
+
+    def __getitem__(self, name: str) -> Parameter:
+        """Return the parameter of that name.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        """
+        for parameter in self.parameters:
+            if parameter.name == name:
+                return parameter
+        raise KeyError(name)
+
+    def walk(self, choose: Callable[[Parameter], Scalar]) -> dict[str, Scalar]:
+        """Build a config by asking for one value after the other, skipping what the choices made rule out.
+
+        Parameters
+        ----------
+        choose : function from Parameter to value
+            Called for every parameter that exists, parents first; constants are not asked for.
+        """
+        config: dict[str, Scalar] = {}
+        for parameter in self.parameters:
+            if parameter.condition is None or config.get(parameter.condition[0]) == parameter.condition[1]:
+                distribution = parameter.distribution
+                if isinstance(distribution, Choice) and len(distribution.options) == 1:
+                    config[parameter.name] = distribution.options[0]
+                else:
+                    config[parameter.name] = choose(parameter)
+        return config
+
+    def contains(self, config: Config) -> bool:
+        """Tell whether ``config`` is a point of this space: the right names, each value inside its range."""
+        try:
+            walked = self.walk(lambda parameter: config[parameter.name])
+        except KeyError:
+            return False
+        return walked == dict(config) and all(
+            is_inside(self[name].distribution, value) for name, value in config.items()
+        )
+
+    def replace(self, distributions: Mapping[str, Distribution]) -> "Space":
+        """Return this space with other distributions, less what depended on an option that is gone."""
+        kept: dict[str, Parameter] = {}
+        for parameter in self.parameters:
+            if parameter.condition is not None:
+                parent = kept.get(parameter.condition[0])
+                if parent is None or not is_inside(parent.distribution, parameter.condition[1]):
+                    continue
+            kept[parameter.name] = dataclasses.replace(
+                parameter, distribution=distributions.get(parameter.name, parameter.distribution)
+            )
+        return Space(tuple(kept.values()))
+
+
+def is_inside(distribution: Distribution, value: Scalar) -> bool:
+    """Tell whether a value could have been drawn from a distribution (a step is not looked at)."""
+    if isinstance(distribution, Choice):
+        return any(option == value and type(option) is type(value) for option in distribution.options)
+    if isinstance(value, bool | str):
+        return False
+    if isinstance(distribution, Int | LogInt) and not isinstance(value, int):
+        return False
+    return distribution.low <= value <= distribution.high

@@ -1,0 +1,99 @@
+"""The ``stages`` section: one search after the other, and how each is narrowed from the one before."""
+
+import re
+
+from tuner.spec.faults import Fault, enumerate_words
+from tuner.spec.search import Halving, Narrow, Stage
+from tuner.spec.sections import Record, read_section
+from tuner.spec.yaml_tree import MapNode, Node, ScalarNode, printable, show
+
+STAGE_PATTERN = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+
+
+def read_stages(
+    node: Node, faults: list[Fault], warnings: list[Fault], *, has_predecessor: bool
+) -> tuple[Stage, ...] | None:
+    """Read the stages in their order.
+
+    Parameters
+    ----------
+    node : Node
+        A mapping from names to stages.
+    faults, warnings : list of Fault
+        Get what is wrong, and what is allowed and hardly meant.
+    has_predecessor : bool
+        Whether the first stage too has one before it to narrow: the space comes from a finished search.
+    """
+    if not isinstance(node, MapNode) or not node.entries:
+        message = "must be a mapping from a stage's name to its settings"
+        faults.append(Fault(node.place, f"{message}, found {show(node)}; write coarse: {{trials: 48, max_epochs: 9}}"))
+        return None
+    stages: list[Stage | None] = []
+    for name, stage_node in node.entries.items():
+        if not re.fullmatch(STAGE_PATTERN, name):
+            message = f"a stage's name has letters, digits, - and _, at most 64, found {printable(name)}"
+            faults.append(Fault(node.keys[name], message))
+        can_narrow = has_predecessor or bool(stages)
+        stage = _read_stage(name, stage_node, faults, can_narrow=can_narrow)
+        stages.append(stage)
+        if stage is not None:
+            warnings.extend(Fault(node.keys[name], warning) for warning in _find_waste(stage))
+    return tuple(stage for stage in stages if stage is not None) if None not in stages else None
+
+
+def _read_stage(name: str, node: Node, faults: list[Fault], *, can_narrow: bool) -> Stage | None:
+    readers = {"halving": _read_halving, "narrow": _read_narrow}
+    num_faults = len(faults)
+    values = read_section(node, Stage, faults, readers, hidden=("name",))
+    if not isinstance(node, MapNode):
+        return None
+    if values.setdefault("narrow", Narrow() if can_narrow else None) is not None and not can_narrow:
+        message = "the first stage has none before it to narrow; take it out, or write space: {from: SEARCH}"
+        faults.append(Fault(node.keys["narrow"], message))
+    halving, max_epochs = values.get("halving"), values.get("max_epochs")
+    if halving is not None and max_epochs is not None and halving.min_epochs > max_epochs:
+        halving_node = node.entries["halving"]
+        assert isinstance(halving_node, MapNode)
+        message = f"must be at most max_epochs, which is {max_epochs}, found {halving.min_epochs}"
+        place = halving_node.entries["min_epochs"].place
+        faults.append(Fault(place, f"{message}; write a smaller one, or halving: none"))
+    return Stage(name=name, **values) if len(faults) == num_faults else None
+
+
+def _find_waste(stage: Stage) -> list[str]:
+    """Return what a stage asks for in vain."""
+    if stage.halving is None:
+        return []
+    warnings = []
+    enough = stage.halving.reduction**2
+    if stage.trials < enough:
+        warnings.append(
+            f"halving with reduction {stage.halving.reduction} means little for {stage.trials} trials; "
+            f"give it {enough} or more, or write halving: none"
+        )
+    if stage.halving.min_epochs == stage.max_epochs:
+        warnings.append(
+            f"min_epochs and max_epochs are both {stage.max_epochs}, so nothing is stopped early; "
+            "write a smaller min_epochs, or halving: none"
+        )
+    return warnings
+
+
+def _read_halving(node: Node, faults: list[Fault]) -> Halving | None:
+    return _read_unless_none(node, Halving, faults)
+
+
+def _read_narrow(node: Node, faults: list[Fault]) -> Narrow | None:
+    return _read_unless_none(node, Narrow, faults)
+
+
+def _read_unless_none(node: Node, record: type[Record], faults: list[Fault]) -> Record | None:
+    if isinstance(node, ScalarNode) and node.value == "none":
+        return None
+    if not isinstance(node, MapNode):
+        keys = enumerate_words(list(record.model_fields), "and")
+        faults.append(Fault(node.place, f"must be none, or a mapping with the keys {keys}, found {show(node)}"))
+        return None
+    num_faults = len(faults)
+    values = read_section(node, record, faults)
+    return record(**values) if len(faults) == num_faults else None

@@ -1,0 +1,198 @@
+"""Asynchronous successive halving: at each rung, stop what is not among the best of its peers."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from tuner.spec.search import Halving
+from tuner.strategy.trial_view import TrialView
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a trial after an epoch.
+
+    Attributes
+    ----------
+    action : str
+        continue: train on; stop: end it here; complete: it has reached the last epoch.
+    reason : str
+        Why, for people.
+    state : str or None
+        The state that the trial ends in; None where it goes on.
+    """
+
+    action: Literal["continue", "stop", "complete"]
+    reason: str
+    state: Literal["complete", "stopped", "diverged"] | None = None
+
+
+def rungs(max_epochs: int, min_epochs: int, reduction: int) -> tuple[int, ...]:
+    """Return the epochs after which trials are compared.
+
+    The last epoch, a ``reduction``-th of it, a ``reduction``-th of that and so on, each rounded down, while
+    at least ``min_epochs`` are left. In integers throughout: with logarithms, 243 epochs at a reduction of 3
+    lose a rung.
+
+    Parameters
+    ----------
+    max_epochs : int, at least 1
+        The last rung.
+    min_epochs : int, at least 1
+        No rung is lower, except that ``max_epochs`` always is one.
+    reduction : int, at least 2
+        About the ratio of neighbouring rungs; the paper's eta.
+
+    Returns
+    -------
+    tuple of int
+        Strictly increasing, ending at ``max_epochs``.
+
+    Raises
+    ------
+    ValueError
+        If an argument is below its least value.
+
+    Examples
+    --------
+    >>> rungs(27, 1, 3), rungs(27, 2, 3), rungs(100, 1, 4)
+    ((1, 3, 9, 27), (3, 9, 27), (1, 6, 25, 100))
+    """
+    if max_epochs < 1 or min_epochs < 1 or reduction < 2:
+        raise ValueError(
+            "need max_epochs >= 1, min_epochs >= 1 and reduction >= 2, "
+            f"got max_epochs={max_epochs}, min_epochs={min_epochs}, reduction={reduction}"
+        )
+    descending = [max_epochs]
+    while descending[-1] // reduction >= min_epochs:
+        descending.append(descending[-1] // reduction)
+    return tuple(reversed(descending))
+
+
+class SuccessiveHalving:
+    """ASHA of the stopping type: a trial is judged once at each rung, against those that got there before.
+
+    Of ``n`` results at a rung, its own among them, the best ``n // reduction`` go on, and never fewer than
+    one; of equals, the one with the lower number is better. Nobody is stopped while fewer than ``min_peers``
+    results are there.
+
+    Parameters
+    ----------
+    halving : Halving or None
+        How to stop; None: every trial trains to the last epoch.
+    max_epochs : int, at least 1
+        The last epoch.
+
+    Notes
+    -----
+    The paper's algorithm 2 pauses every trial at a rung and promotes from among the paused, so that a trial
+    which was passed over at first can go on later. Here nothing is paused: what is not good enough on arrival
+    ends, and the first ``min_peers - 1`` arrivals go on untested, where the paper lets them wait.
+
+    What differs from Ray Tune's ``ASHAScheduler``:
+
+    - A value that is not finite stops the trial at once, at any epoch. (There, NaN compares as not worse, and
+      goes on.) A diverged trial stays at the first rung that it did not get past, as the worst result there.
+    - The first arrivals are as many as ``min_peers`` says. (There, one earlier result is enough to stop the
+      next trial.)
+    - Rungs are integers that end exactly at the last epoch. (There, they grow from the first by powers and
+      may miss it.)
+
+    The state is a mapping from trial to value at each rung and does not depend on the order of arrival, so it
+    is rebuilt from the trials' recorded values by `replay`.
+
+    References
+    ----------
+    .. [1] Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, arXiv:1810.05934,
+       Algorithm 2.
+    """
+
+    def __init__(self, halving: Halving | None, max_epochs: int) -> None:
+        self.rungs = (max_epochs,) if halving is None else rungs(max_epochs, halving.min_epochs, halving.reduction)
+        self._halving = halving
+        self._results: dict[int, dict[int, float]] = {rung: {} for rung in self.rungs[:-1]}
+        self._verdicts: dict[tuple[int, int], Decision] = {}
+
+    def results(self, rung: int) -> dict[int, float]:
+        """Return number to value at a rung below the last; minus infinity for a trial that diverged."""
+        return dict(self._results[rung])
+
+    def report(self, number: int, epoch: int, value: float) -> Decision:
+        """Take a trial's value after an epoch and say what becomes of it.
+
+        The same report again, from a trial that was restored after a crash, is answered as it was the first
+        time.
+
+        Parameters
+        ----------
+        number : int
+            The trial's number in its stage.
+        epoch : int, 1 to max_epochs
+            How many epochs it has finished.
+        value : float, larger is better
+            Its objective so far: the best epoch's. Not finite if the trial diverged.
+
+        Raises
+        ------
+        ValueError
+            If ``epoch`` is outside its range.
+        """
+        if not 1 <= epoch <= self.rungs[-1]:
+            raise ValueError(f"epoch must be in 1..{self.rungs[-1]}, got {epoch}")
+        if not math.isfinite(value):
+            self._record_divergence(number, epoch)
+            return Decision("stop", f"diverged at epoch {epoch}: the loss is not finite", "diverged")
+        if epoch == self.rungs[-1]:
+            return Decision("complete", f"reached the last epoch, {epoch}", "complete")
+        if epoch not in self._results:
+            return Decision("continue", f"no rung at epoch {epoch}")
+        if (number, epoch) not in self._verdicts:
+            self._results[epoch][number] = value
+            self._verdicts[number, epoch] = self._judge(number, epoch)
+        return self._verdicts[number, epoch]
+
+    def replay(self, trials: Iterable[TrialView]) -> None:
+        """Rebuild the state from what was recorded before an interruption.
+
+        A trial that trained past a rung was let past it then, whatever arrived since. One whose record ends
+        at a rung is judged when it reports there again.
+
+        Parameters
+        ----------
+        trials : iterable of TrialView
+            The stage's trials in any order; those carried over from another stage are skipped.
+        """
+        for trial in trials:
+            if trial.is_carried:
+                continue
+            num_finite = sum(math.isfinite(value) for value in trial.values)
+            for rung, results in self._results.items():
+                if rung <= num_finite:
+                    results[trial.number] = trial.values[rung - 1]
+                if rung < len(trial.values):
+                    self._verdicts[trial.number, rung] = Decision("continue", f"went on at epoch {rung}")
+            if trial.state == "diverged":
+                self._record_divergence(trial.number, num_finite + 1)
+
+    def _record_divergence(self, number: int, epoch: int) -> None:
+        for rung, results in self._results.items():
+            if rung >= epoch:
+                results[number] = -math.inf
+                return
+
+    def _judge(self, number: int, rung: int) -> Decision:
+        assert self._halving is not None
+        results = self._results[rung]
+        if len(results) < self._halving.min_peers:
+            return Decision(
+                "continue",
+                f"{len(results)} at epoch {rung}, too few to judge (min_peers: {self._halving.min_peers})",
+            )
+        order = sorted(results, key=lambda peer: (-results[peer], peer))
+        num_kept = max(1, len(order) // self._halving.reduction)
+        place, cut = order.index(number) + 1, results[order[num_kept - 1]]
+        against = f"{results[number]:.4g} against a cut of {cut:.4g}, rank {place} of {len(order)} at this rung"
+        if place <= num_kept:
+            return Decision("continue", f"went on at epoch {rung}: {against}")
+        return Decision("stop", f"stopped at epoch {rung}: {against}", "stopped")

@@ -1,0 +1,235 @@
+"""From one stage's trials to the next stage's space, with a reason for every hyperparameter."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from tuner.spec.search import Narrow
+from tuner.spec.space import Choice, Distribution, Int, LogInt, LogUniform, Parameter, Scalar, Space, Uniform
+from tuner.strategy.draws import index_of
+from tuner.strategy.interval import End, find_limits, fit_range
+from tuner.strategy.ranking import rank_trials
+from tuner.strategy.trial_view import TrialView
+
+MIN_TRIALS = 8
+MIN_BEST = 5
+MIN_TRIES = 5
+WORSE_Z = 2.326
+"""The normal quantile of a one-sided test at the 1% level."""
+
+Action: TypeAlias = Literal["narrowed", "widened", "kept", "dropped options", "fixed", "dropped"]
+END_TEXTS: dict[End, str] = {
+    "widened": "most are near the {} end, so the range goes on there by a quarter",
+    "at its limit": "most are near the {} end, but it may not go further",
+}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """What became of one parameter.
+
+    Attributes
+    ----------
+    name : str
+        The parameter's, as in the old space.
+    action : str
+        narrowed; widened: it goes beyond an old end; kept; dropped options: some of a choice's; fixed: one is
+        left, or there never was another; dropped: it went with the option that it depended on.
+    before, after : str
+        The old and the new range or options; ``after`` is empty where the parameter was dropped.
+    text : str
+        Why, for people.
+    num_trials : int
+        How many trials it rests on.
+    """
+
+    name: str
+    action: Action
+    before: str
+    after: str
+    text: str
+    num_trials: int
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """A new space, and why: a reason for every parameter of the old one, in its order."""
+
+    space: Space
+    reasons: tuple[Reason, ...]
+
+
+def narrow(space: Space, trials: Sequence[TrialView], narrow: Narrow) -> Narrowing:
+    """Narrow a space to where its best trials lie.
+
+    Trials are ranked by `rank_trials`, so values are compared at equal epochs only. For each parameter the
+    best share of those trials in which it exists is looked at, at least five of them: a range is fitted to
+    their values by `fit_range`; an option is dropped if none of them has it and its trials are clearly worse
+    than the others.
+
+    Parameters
+    ----------
+    space : Space
+        The space of the stage that ended.
+    trials : sequence of TrialView
+        The stage's; those carried over from another one are left out, since they trained on another schedule.
+    narrow : Narrow
+        How much to keep.
+
+    Returns
+    -------
+    Narrowing
+        The best trial's config is always a point of the new space. Where fewer than eight trials tell about a
+        parameter, or all are equally good, it is kept as it is.
+
+    Notes
+    -----
+    An option is dropped on three conditions: it was tried five times or more; none of its trials is among
+    the best; and a one-sided rank-sum test puts its trials below the others at the 1% level. There, diverged
+    and failed trials count as the worst. With an option go the parameters that depend on it. A parameter is
+    looked at by itself, so the new space is a box and holds combinations that were never good.
+    """
+    own = [trial for trial in trials if not trial.is_carried]
+    ranked = rank_trials(own)
+    losers = [trial for trial in own if trial.state in {"diverged", "failed"}]
+    verdicts = {
+        parameter.name: _look_at(
+            parameter,
+            [trial for trial in ranked if parameter.name in trial.config],
+            [trial for trial in losers if parameter.name in trial.config],
+            narrow,
+        )
+        for parameter in space.parameters
+    }
+    narrowed = space.replace({name: distribution for name, (distribution, _) in verdicts.items()})
+    left = {parameter.name for parameter in narrowed.parameters}
+    return Narrowing(
+        narrowed,
+        tuple(
+            reason if parameter.name in left else _explain_dropped(parameter, reason)
+            for parameter, (_, reason) in ((space[name], verdict) for name, verdict in verdicts.items())
+        ),
+    )
+
+
+def carry(trials: Sequence[TrialView], space: Space) -> tuple[TrialView, ...]:
+    """Pick the trials of an earlier stage that lie in a new space, and mark them as carried.
+
+    Parameters
+    ----------
+    trials : sequence of TrialView
+        Of an earlier stage. Those that never ended are left out: they would count as running for ever.
+    space : Space
+        The next stage's.
+    """
+    return tuple(
+        dataclasses.replace(trial, is_carried=True)
+        for trial in trials
+        if trial.state != "running" and space.contains(trial.config)
+    )
+
+
+def incumbents(trials: Sequence[TrialView], space: Space, count: int) -> list[dict[str, Scalar]]:
+    """Return the best different configs of a stage that lie in a new space, best first.
+
+    The next stage trains them first and at its own length, and so ends at least as well as this one.
+
+    Parameters
+    ----------
+    trials : sequence of TrialView
+        The stage's; those carried over from another one are left out.
+    space : Space
+        The next stage's.
+    count : int, at least 0
+        How many at most. Three are enough, and no more than an eighth of the next stage's trials.
+    """
+    configs: list[dict[str, Scalar]] = []
+    for trial in rank_trials(trial for trial in trials if not trial.is_carried):
+        config = dict(trial.config)
+        if len(configs) < count and config not in configs and space.contains(config):
+            configs.append(config)
+    return configs
+
+
+def _look_at(
+    parameter: Parameter, ranked: Sequence[TrialView], losers: Sequence[TrialView], narrow: Narrow
+) -> tuple[Distribution, Reason]:
+    """Decide about one parameter from the trials that have it: the ranked, and those without a result."""
+    old = parameter.distribution
+
+    def keep(text: str) -> tuple[Distribution, Reason]:
+        return old, Reason(parameter.name, "kept", describe(old), describe(old), text, len(ranked))
+
+    if isinstance(old, Choice) and len(old.options) == 1:
+        return old, Reason(parameter.name, "fixed", describe(old), describe(old), "a constant", len(ranked))
+    if len(ranked) < MIN_TRIALS:
+        return keep(f"trials with a result that tell about it: {len(ranked)}, and {MIN_TRIALS} are needed")
+    if all(trial.best == ranked[0].best for trial in ranked):
+        return keep(f"all {len(ranked)} trials are equally good")
+    num_best = max(MIN_BEST, math.ceil(narrow.keep * len(ranked)))
+    if isinstance(old, Choice):
+        return _look_at_options(parameter.name, old, ranked, losers, num_best)
+    values = [float(trial.config[parameter.name]) for trial in ranked[:num_best]]
+    fit = fit_range(old, values, margin=narrow.margin, limits=find_limits(parameter.name, old))
+    ends = {"lower": fit.low, "upper": fit.high}
+    text = f"the best {num_best} of {len(ranked)} trials lie in [{min(values):.4g}, {max(values):.4g}]"
+    text += "".join(f"; {END_TEXTS[end].format(which)}" for which, end in ends.items() if end in END_TEXTS)
+    if "cut" in ends.values():
+        text += f"; {narrow.margin:.0%} of that is added where an end moves in"
+    action: Action = "widened" if "widened" in ends.values() else "narrowed" if "cut" in ends.values() else "kept"
+    return fit.range, Reason(parameter.name, action, describe(old), describe(fit.range), text, len(ranked))
+
+
+def _look_at_options(
+    name: str, old: Choice, ranked: Sequence[TrialView], losers: Sequence[TrialView], num_best: int
+) -> tuple[Distribution, Reason]:
+    """Drop the options that were tried, are nowhere among the best, and are clearly worse."""
+    num_ended = len(ranked) + len(losers)
+    places: dict[int, list[float]] = {i: [] for i in range(len(old.options))}
+    for place, trial in enumerate(ranked, start=1):
+        places[index_of(old, trial.config[name])].append(place)
+    for trial in losers:  # all equally bad, so each gets the mean of their places
+        places[index_of(old, trial.config[name])].append((len(ranked) + 1 + num_ended) / 2)
+    dropped = {
+        i for i, own in places.items() if len(own) >= MIN_TRIES and own[0] > num_best and _is_worse(own, num_ended)
+    }
+    kept = tuple(option for i, option in enumerate(old.options) if i not in dropped)
+    new = Choice(options=kept)
+    if dropped:
+        text = "; ".join(
+            f"{old.options[i]}: none of its {len(places[i])} trials is among the best {num_best} of "
+            f"{num_ended}, and they are clearly worse (rank-sum test, 1%)"
+            for i in sorted(dropped)
+        )
+    else:
+        best = ", ".join(str(old.options[i]) for i, own in places.items() if own and own[0] <= num_best)
+        text = f"the best {num_best} of {num_ended} trials have {best}; no other is clearly worse"
+    action: Action = "kept" if not dropped else "fixed" if len(kept) == 1 else "dropped options"
+    return new, Reason(name, action, describe(old), describe(new), text, num_ended)
+
+
+def _is_worse(places: Sequence[float], num_ended: int) -> bool:
+    """Tell whether places out of 1..num_ended are worse than the rest, by a one-sided rank-sum test."""
+    num_own, num_others = len(places), num_ended - len(places)
+    if num_others == 0:
+        return False
+    excess = sum(places) - num_own * (num_ended + 1) / 2
+    return excess > WORSE_Z * math.sqrt(num_own * num_others * (num_ended + 1) / 12)
+
+
+def _explain_dropped(parameter: Parameter, reason: Reason) -> Reason:
+    assert parameter.condition is not None
+    text = f"went with {parameter.condition[0]}: {parameter.condition[1]}"
+    return dataclasses.replace(reason, action="dropped", after="", text=text)
+
+
+def describe(distribution: Distribution) -> str:
+    """Write a distribution for people: its kind and its ends, or its options."""
+    if isinstance(distribution, Choice):
+        return ", ".join(map(str, distribution.options))
+    kind = {Uniform: "uniform", LogUniform: "loguniform", Int: "int", LogInt: "logint"}[type(distribution)]
+    text = f"{kind} [{distribution.low:.6g}, {distribution.high:.6g}]"
+    step = distribution.step if isinstance(distribution, Uniform | Int) else None
+    return text if step in {None, 1} else f"{text} in steps of {step:.6g}"

@@ -1,0 +1,43 @@
+"""What a strategy sees of a trial."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tuner.spec.space import Scalar
+
+State = Literal["running", "complete", "stopped", "diverged", "failed"]
+
+
+@dataclass(frozen=True)
+class TrialView:
+    """One trial of a stage, as far as it has come.
+
+    Attributes
+    ----------
+    number : int, at least 0
+        Its place in the order of suggestion in its stage.
+    config : mapping from parameter names to values
+        The point of the space that it trains.
+    values : tuple of float
+        The objective after each epoch, first to latest, larger is better; the best epoch so far counts, so
+        they never fall. NaN from the epoch on in which the loss was not finite.
+    state : str
+        running; complete: reached its stage's last epoch; stopped: by halving or a limit; diverged; failed:
+        by an error.
+    is_carried : bool
+        Whether it comes from an earlier stage.
+    """
+
+    number: int
+    config: Mapping[str, Scalar]
+    values: tuple[float, ...]
+    state: State
+    is_carried: bool = False
+
+    @property
+    def best(self) -> float:
+        """The objective at the latest epoch that was finite; minus infinity before the first."""
+        finite = [value for value in self.values if math.isfinite(value)]
+        return max(finite, default=-math.inf)

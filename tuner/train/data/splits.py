@@ -1,0 +1,134 @@
+"""The split into training and validation, and what images are normalised by."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.spec.search import DataSpec
+from tuner.train.data.prepare import PreparedData, open_images, prepare
+from tuner.train.data.stratify import draw_stratified
+
+SUMMED_AT_ONCE = 2**22  # pixels and channels, 32 MiB as float64
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSplits:
+    """Images to train on and to validate with.
+
+    The images are mapped from a file; send ``PreparedData`` to another process rather than this, which would
+    be copied.
+
+    Attributes
+    ----------
+    images : uint8 array, shape (num_images, height, width, channels), values 0 to 255
+        All images of the training split.
+    labels : int64 array, shape (num_images,)
+        Each from 0 to ``num_classes - 1``.
+    train, validation : int64 arrays, increasing
+        Which images are trained on and which are validated with; together all, and every class in both.
+    mean, std : float64 arrays, shape (channels,), in units of a pixel value from 0 to 255
+        Over the images that are trained on; the deviation of a constant channel is 1.
+    class_names : tuple of str, length num_classes
+        What each label means.
+    identity : str
+        The same for the same images, split the same way.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    class_names: tuple[str, ...]
+    identity: str
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+
+def open_splits(prepared: PreparedData, validation: float, seed: int) -> ImageSplits:
+    """Map prepared images and split them into training and validation.
+
+    A cache file that is gone or damaged is a DataError.
+
+    Parameters
+    ----------
+    prepared : PreparedData
+        What ``prepare`` returned on this machine.
+    validation : float, above 0 and below 1
+        Share of the images to validate with, of every class alike and at least one.
+    seed : int, at least 0
+        The same seed splits the same way on every platform.
+    """
+    data = open_images(prepared)
+    held_out = draw_stratified(data.labels, validation, seed)
+    train = np.setdiff1d(np.arange(len(data.labels)), held_out)
+    mean, std = measure_channels(data.images, train)
+    identity = f"{prepared.content} validation {validation} seed {seed}"
+    return ImageSplits(data.images, data.labels, train, held_out, mean, std, data.class_names, identity)
+
+
+def load_splits(data: DataSpec, cache_folder: Path, seed: int = 0) -> ImageSplits:
+    """Prepare a data set's training split and split it as its spec says; errors are those of ``prepare``.
+
+    Parameters
+    ----------
+    data : DataSpec
+        Which images, and the share to validate with.
+    cache_folder : Path
+        Where decoded images are kept, as for ``prepare``.
+    seed : int, at least 0
+        Fixed unless given, so that all searches of a data set validate with the same images.
+    """
+    return open_splits(prepare(data, cache_folder), data.validation, seed)
+
+
+def measure_channels(
+    images: NDArray[np.uint8], chosen: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Measure the mean and the standard deviation of each channel over some of the images.
+
+    Parameters
+    ----------
+    images : uint8 array, shape (num_images, height, width, channels)
+        The images.
+    chosen : int64 array, shape (num_chosen,), not empty
+        Which of them to look at.
+
+    Returns
+    -------
+    mean, std : float64 arrays, shape (channels,)
+        In units of a pixel value; the deviation of a constant channel is given as 1, to divide by.
+
+    Notes
+    -----
+    Sums of squares of bytes are whole numbers below 2**53 for up to 1.4e11 values, so they are exact in any
+    order and the result is the same to the bit on every platform.
+    """
+    _, height, width, channels = images.shape
+    at_once = max(1, SUMMED_AT_ONCE // (height * width * channels))
+    total = np.zeros(width * channels)
+    squares = np.zeros(width * channels)
+    for start in range(0, len(chosen), at_once):
+        rows = images[chosen[start : start + at_once]].reshape(-1, width * channels).astype(np.float64)
+        total += rows.sum(axis=0)
+        squares += np.einsum("rc,rc->c", rows, rows)
+    count = len(chosen) * height * width
+    # Python's integers keep the difference of two large squares exact: a constant channel is exactly zero
+    sums = [int(value) for value in total.reshape(width, channels).sum(axis=0)]
+    sums_of_squares = [int(value) for value in squares.reshape(width, channels).sum(axis=0)]
+    spread = [count * square - one**2 for one, square in zip(sums, sums_of_squares, strict=True)]
+    std = [math.sqrt(value) / count if value else 1.0 for value in spread]
+    return np.array(sums) / count, np.array(std)
