@@ -7,7 +7,7 @@ import click
 from rich.table import Table
 
 from tuner.cli.options import json_option, results_option
-from tuner.cli.screen import open_console
+from tuner.cli.screen import print_table
 
 
 @click.command()
@@ -52,4 +52,4 @@ def ls(results: Path, as_json: bool) -> None:
     for row in rows:
         best = "-" if row["best"] is None else format_objective(row["best"], row["metric"])
         table.add_row(row["search"], row["stage"], str(row["trials"]), row["metric"], best, row["ended"] or "not yet")
-    open_console().print(table)
+    print_table(table)

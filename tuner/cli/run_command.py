@@ -53,5 +53,5 @@ def run(
     if ended != "complete":
         click.echo(f"\nended early: {ended}")
     if uri is not None:
-        click.echo("\nCompare the trials in MLflow:\n  tuner ui")
+        click.echo(f"\nCompare the trials in MLflow:\n  tuner ui {spec.name}")
     click.echo(f"Train the best configuration again:\n  tuner best {spec.name} > best.yaml && tuner train best.yaml")

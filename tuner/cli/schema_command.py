@@ -1,10 +1,8 @@
 """``tuner schema``."""
 
-import json
-
 import click
 
-from tuner.spec import build_json_schema
+from tuner.spec import dump_json_schema
 
 
 @click.command()
@@ -20,4 +18,4 @@ def schema() -> None:
     Example:
         tuner schema > search.schema.json
     """
-    click.echo(json.dumps(build_json_schema(), indent=2))
+    click.echo(dump_json_schema(), nl=False)

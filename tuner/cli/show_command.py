@@ -8,7 +8,7 @@ import click
 from rich.table import Table
 
 from tuner.cli.options import json_option, results_option
-from tuner.cli.screen import open_console
+from tuner.cli.screen import print_table
 
 
 @click.command()
@@ -75,7 +75,6 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
             f"search {folder.name!r} has no stage {stage_name!r} yet; it has: "
             + (", ".join(stage.name for stage in stages) or "none")
         )
-    console = open_console()
     overview = Table(box=None, pad_edge=False, header_style="bold", title=f"search {folder.name}", title_justify="left")
     for title in (
         "stage",
@@ -104,7 +103,7 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
             format_objective(ranked[0].value, attributes["metric"]) if ranked else "-",
             attributes.get("ended", "not yet"),
         )
-    console.print(overview)
+    print_table(overview)
     stage = chosen[-1]
     trials, attributes = stage.trials(), stage.attributes
     space = stage.space
@@ -134,4 +133,4 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
             *([trial.reason] if everything else []),
             describe_config(trial.config, searched),
         )
-    console.print(board)
+    print_table(board)

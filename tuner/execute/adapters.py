@@ -96,13 +96,13 @@ class Lanes:
         self._held.append(trial)
         return TrialScheduler.NOOP
 
-    def on_failure(self, trial: Trial, reason: str) -> None:
-        """Record that a trial's worker died once too often."""
-        last_line = reason.strip().splitlines()[-1] if reason.strip() else "the worker died"
-        if (task := self._tasks.get(trial.trial_id)) is not None:
-            self.run.fail(task, last_line, reason)
+    def on_failure(self, trial: Trial, report: str) -> None:
+        """Record that a trial's worker died once too often; a worker that cannot even start ends the search."""
+        task = self._tasks.get(trial.trial_id)
+        if task is not None:
+            self.run.fail(task, f"its worker died {trial.run_metadata.num_failures} times", report)
         else:
-            self.run.error = RunError(f"a worker cannot be started: {last_line}\n{reason}")
+            self.run.error = RunError(f"a worker cannot be started:\n{report}")
 
     def release(self) -> list[Trial]:
         """Name the held trials that must end now, so that their lanes serve the next ones."""
@@ -154,7 +154,9 @@ class LaneScheduler(FIFOScheduler):
         return self._lanes.on_result(trial, result)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Record a trial whose worker died and was not to be had again."""
+        """Record a trial whose worker died, unless Tune tries again."""
+        if trial.should_recover():
+            return
         error = Path(trial.local_path or ".") / (trial.run_metadata.error_filename or "error.txt")
         self._lanes.on_failure(trial, error.read_text() if error.is_file() else "")
 

@@ -295,7 +295,8 @@ class SearchRun:
         )
         self._say(f"stage {stage.name}: {stage.trials} trials of up to {stage.max_epochs} epochs")
         for reason in reasons:
-            self._say(f"  {reason.name}: {reason.before} -> {reason.after or 'gone'}: {reason.text}")
+            change = reason.before if reason.before == reason.after else f"{reason.before} -> {reason.after or 'gone'}"
+            self._say(f"  {reason.name}: {change}: {reason.text}")
         return self._open(stage, space, ledger, before)
 
     def _resume(self, stage: Stage, ledger: StageLedger, before: Before | None) -> StageRun:

@@ -31,14 +31,21 @@ def measure(task: TrialTask, epoch: int) -> dict[str, float]:
     """What an epoch would measure: a curve that depends on the config alone."""
     distance = abs(math.log10(float(task.config["learning_rate"])) + 1.5)
     loss = math.nan if distance > 1.4 else 1.0 / epoch
-    return {"epoch": epoch, "train_loss": loss, "val_loss": loss, "val_accuracy": (1 - distance / 3) * epoch / (epoch + 1)}
+    return {
+        "epoch": epoch,
+        "train_loss": loss,
+        "val_loss": loss,
+        "val_accuracy": (1 - distance / 3) * epoch / (epoch + 1),
+    }
 
 
 class Killed(Exception):
     """The driver dies here."""
 
 
-def open_run(folder: Path, *, changes: tuple[str, ...] = (), notice: Callable[[], None] = lambda: None, **more: Any) -> SearchRun:
+def open_run(
+    folder: Path, *, changes: tuple[str, ...] = (), notice: Callable[[], None] = lambda: None, **more: Any
+) -> SearchRun:
     """The search as its ledger has it."""
     folder.mkdir(exist_ok=True)
     spec = load_text(SPEC, overrides=changes)

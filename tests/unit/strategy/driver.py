@@ -37,12 +37,12 @@ def error_after(config: Config, epoch: int) -> float:
     slowness = 1.5 + 0.5 * max(0.0, -1.5 - log_rate)
     match config["architecture"]:
         case "simple_cnn":
-            final += 0.06 + 0.01 * abs(int(config["architecture.simple_cnn.depth"]) - 4)
+            final += 0.12 + 0.01 * abs(int(config["architecture.simple_cnn.depth"]) - 4)
         case "resnet":
             final += {8: 0.04, 14: 0.02, 20: 0.0}[int(config["architecture.resnet.depth"])]
             final += 0.03 * (1 - int(config["architecture.resnet.width"]) / 32)
         case _:
-            final += 0.15
+            final += 0.2
     return final + (0.9 - final) * math.exp(-epoch / slowness) + 0.02 * math.sin(50 * log_rate) / epoch
 
 
