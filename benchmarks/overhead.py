@@ -184,7 +184,9 @@ def main() -> None:
         return
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in arguments.only or RUNNERS}
     for repeat in range(arguments.repeats):
-        for name, results in measured.items():
+        names = list(measured)
+        for name in names[repeat % len(names) :] + names[: repeat % len(names)]:  # nobody always comes first
+            results = measured[name]
             with tempfile.NamedTemporaryFile(suffix=".json") as output, Path(os.devnull).open("w") as nowhere:
                 began = time.time()
                 command = [sys.executable, __file__, "--one", name, "--output", output.name]

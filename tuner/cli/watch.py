@@ -1,6 +1,7 @@
 """What a person sees of a search that runs: one live table, or a line an event where there is no terminal."""
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console, Group, RenderableType
@@ -9,8 +10,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tuner.execute.search_run import SearchRun, Status
 from tuner.report.leaderboard import describe_config, format_objective, format_seconds
+
+if TYPE_CHECKING:
+    from tuner.execute.search_run import SearchRun, Status
 
 _ROWS = 8
 
@@ -18,7 +21,7 @@ _ROWS = 8
 class PlainLines:
     """Prints a line an event."""
 
-    def begin(self, run: SearchRun) -> None:
+    def begin(self, run: "SearchRun") -> None:
         """Print nothing: the first event says enough."""
 
     def say(self, line: str) -> None:
@@ -38,7 +41,7 @@ class LiveTable:
         self._early: list[str] = []
         self._run: SearchRun | None = None
 
-    def begin(self, run: SearchRun) -> None:
+    def begin(self, run: "SearchRun") -> None:
         """Begin to draw."""
         self._run = run
         self._live = Live(
@@ -64,7 +67,7 @@ class LiveTable:
         return Text("") if self._run is None else draw_status(self._run.status(), self._run)
 
 
-def draw_status(status: Status, run: SearchRun) -> RenderableType:
+def draw_status(status: "Status", run: "SearchRun") -> RenderableType:
     """Draw a search at one moment.
 
     Parameters

@@ -21,7 +21,7 @@ from ray.tune.search import Searcher
 
 from tuner.errors import RunError
 from tuner.execute.search_run import SearchRun
-from tuner.execute.task import TrainFunction, TrialTask
+from tuner.execute.task import TrialTask
 
 LANES_WAIT_S = 30.0  # after the first lane is ready; on a busy or growing cluster the others join later
 
@@ -35,16 +35,13 @@ class Lanes:
         The search.
     num_lanes : int, at least 1
         How many trials run at once.
-    train : function
-        Trains one trial; sent to the workers.
     clock : function
         Seconds that only grow.
     """
 
-    def __init__(self, run: SearchRun, num_lanes: int, train: TrainFunction, clock: Callable[[], float]) -> None:
+    def __init__(self, run: SearchRun, num_lanes: int, clock: Callable[[], float]) -> None:
         self.run = run
         self._num_lanes = num_lanes
-        self._train = train
         self._clock = clock
         self._tasks: dict[str, TrialTask] = {}
         self._warming: set[str] = set()
@@ -65,12 +62,12 @@ class Lanes:
         if self._num_warm_ups < self._num_lanes:
             self._num_warm_ups += 1
             self._warming.add(trial_id)
-            return {"train": self._train, "task": None}
+            return {"task": None}
         task = self.run.next_task() if self._is_open else None
         if task is None:
             return None
         self._tasks[trial_id] = task
-        return {"train": self._train, "task": task}
+        return {"task": task}
 
     def on_add(self, trial: Trial) -> None:
         """Note that a trial waits for a lane."""
@@ -155,7 +152,7 @@ class LaneScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Record a trial whose worker died, unless Tune tries again."""
-        if trial.should_recover():
+        if trial.should_recover():  # type: ignore[no-untyped-call]
             return
         error = Path(trial.local_path or ".") / (trial.run_metadata.error_filename or "error.txt")
         self._lanes.on_failure(trial, error.read_text() if error.is_file() else "")

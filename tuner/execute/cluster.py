@@ -5,6 +5,7 @@ import logging
 import socket
 import warnings
 from collections.abc import Iterator
+from threading import Thread
 from typing import Any
 
 import ray
@@ -15,13 +16,15 @@ _ANSWERS_WITHIN_S = 5.0
 
 
 @contextlib.contextmanager
-def connected(address: str | None) -> Iterator[list[dict[str, float]]]:
+def connected(address: str | None, meanwhile: Thread) -> Iterator[list[dict[str, float]]]:
     """Connect to Ray, or start it here, for as long as the block lasts.
 
     Parameters
     ----------
     address : str or None
         An existing cluster's address; None starts Ray on this machine.
+    meanwhile : Thread
+        Run while Ray starts, and waited for.
 
     Yields
     ------
@@ -39,6 +42,7 @@ def connected(address: str | None) -> Iterator[list[dict[str, float]]]:
     if address is not None:
         refuse_silent(address)
         options = {"address": address}
+    meanwhile.start()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -48,6 +52,7 @@ def connected(address: str | None) -> Iterator[list[dict[str, float]]]:
             raise ClusterError(f"Ray cannot be started on this machine: {error}") from error
         raise AddressError(f"{_explain_address(address)}. Ray says: {error}") from error
     try:
+        meanwhile.join()
         yield [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()

@@ -5,40 +5,35 @@ import dataclasses
 import datetime
 import fcntl
 import os
-import shutil
-import signal
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ray import tune
-from ray.tune.search import ConcurrencyLimiter
-
-from tuner.errors import ClusterError, InputError, LedgerError, SearchNotFoundError
-from tuner.execute.adapters import Lanes, LaneScheduler, LaneSearcher, LaneStopper, silence
+from tuner.errors import InputError, LedgerError, SearchNotFoundError
 from tuner.execute.cluster import connected
-from tuner.execute.placement import Placement, place
-from tuner.execute.search_run import SearchRun
-from tuner.execute.stage_run import Before, view_records
+from tuner.execute.placement import place
 from tuner.execute.task import TrainFunction
-from tuner.execute.trial import TrialActor, train_trial
+from tuner.execute.views import Before, view_records
 from tuner.spec import load_text
 from tuner.spec.search import FinishedSearch, SearchSpec
 from tuner.track.ledger import Ledger
-from tuner.track.mirror_process import MirrorProcess
+from tuner.track.mirror_process import MirrorProcess, NoMirror
 from tuner.train.data import prepare
 
-WORKER_RETRIES = 3  # a trial whose worker dies goes on elsewhere this often
+if TYPE_CHECKING:
+    from tuner.execute.search_run import SearchRun
+
 _MAY_CHANGE = {"resources", "limits", "tracking"}  # between two sittings of one search
 
 
 class Watcher(Protocol):
     """Whoever watches a search."""
 
-    def begin(self, run: SearchRun) -> None:
+    def begin(self, run: "SearchRun") -> None:
         """See the search before its first trial; ``run.status()`` may be asked for at any time from now on."""
 
     def say(self, line: str) -> None:
@@ -73,7 +68,7 @@ class Surroundings:
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, train: TrainFunction = train_trial) -> str:
+def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, train: TrainFunction | None = None) -> str:
     """Run a search, or go on with it where it was.
 
     Parameters
@@ -84,8 +79,8 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
         Where, and with what.
     watcher : Watcher
         Sees what happens.
-    train : function
-        Trains one trial.
+    train : function or None
+        Trains one trial; None for the real training.
 
     Returns
     -------
@@ -107,66 +102,23 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
             return "complete"
         before = read_before(spec, around.results)
         prepare(spec.data, around.cache)
-        with connected(around.ray_address) as nodes, mirrored(folder, around, watcher) as notice:
+        loading = Thread(target=import_module, args=("tuner.execute.drive",), daemon=True)
+        with mirrored(folder, around, watcher) as mirror, connected(around.ray_address, meanwhile=loading) as nodes:
+            from tuner.execute.drive import SearchRun, drive, train_trial  # takes as long as Ray takes to start
+
             placement = place(spec.resources, nodes)
             provenance = {**around.provenance, "search_id": search_id(ledger)}
-            run = SearchRun(spec, ledger, folder, around.cache, placement, before, provenance, watcher.say, notice)
+            run = SearchRun(
+                spec, ledger, folder, around.cache, placement, before, provenance, watcher.say, mirror.notice
+            )
             watcher.begin(run)
             try:
-                drive(run, placement, folder / "ray", train)
+                drive(run, placement, folder / "ray", train or train_trial)
             finally:
                 run.finish()
+                mirror.finish()
                 watcher.end()
         return run.stop_reason or "complete"
-
-
-def drive(run: SearchRun, placement: Placement, scratch: Path, train: TrainFunction) -> None:
-    """Let Ray Tune run the trials of a search until it is over or told to stop.
-
-    Parameters
-    ----------
-    run : SearchRun
-        The search.
-    placement : Placement
-        What a trial gets.
-    scratch : Path
-        A folder for Tune's own files; nothing in it is needed again.
-    train : function
-        Trains one trial.
-
-    Raises
-    ------
-    TunerError
-        What the search ended with, if it ended with an error.
-    ClusterError
-        If Ray Tune gave up.
-    """
-    silence()
-    lanes = Lanes(run, placement.trials_at_once, train, time.monotonic)
-    ray_tuner = tune.Tuner(
-        tune.with_resources(TrialActor, {"cpu": placement.cpus, "gpu": placement.gpus}),
-        tune_config=tune.TuneConfig(
-            search_alg=ConcurrencyLimiter(LaneSearcher(lanes), max_concurrent=placement.trials_at_once),
-            scheduler=LaneScheduler(lanes),
-            num_samples=-1,
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(scratch.absolute()),
-            stop=LaneStopper(lanes),
-            failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            verbose=0,
-        ),
-    )
-    with interruptible(run):
-        ray_tuner.fit()
-    shutil.rmtree(scratch, ignore_errors=True)
-    if run.error is not None:
-        raise run.error
-    if not run.is_finished:
-        raise ClusterError("Ray Tune ended before the search did; run the same command again to go on with it")
 
 
 @contextlib.contextmanager
@@ -211,36 +163,20 @@ def put_aside(folder: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def mirrored(folder: Path, around: Surroundings, watcher: Watcher) -> Iterator[Any]:
-    """Keep MLflow like the ledger for as long as the block lasts; yields what to call when something was recorded."""
+def mirrored(folder: Path, around: Surroundings, watcher: Watcher) -> Iterator[MirrorProcess | NoMirror]:
+    """Keep MLflow like the ledger for as long as the block lasts, and see at its end whether it has everything."""
     if around.tracking_uri is None:
-        yield lambda: None
+        yield NoMirror()
         return
     mirror = MirrorProcess(folder, around.tracking_uri, watcher.say)
     try:
-        yield mirror.notice
+        yield mirror
     finally:
-        if not mirror.close():
+        if mirror.has_begun and not mirror.close():
             watcher.say(
                 f"MLflow at {around.tracking_uri} has not got everything; all of it is in {folder}. "
                 f"When MLflow is there: tuner sync {folder.name}"
             )
-
-
-@contextlib.contextmanager
-def interruptible(run: SearchRun) -> Iterator[None]:
-    """Let ctrl-C, and a request to terminate, end the search cleanly; a second ctrl-C ends it at once."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        run.interrupt()
-        signal.signal(number, earlier[number])
-
-    earlier: dict[int, Any] = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
 
 
 def refuse_another_spec(spec: SearchSpec, ledger: Ledger) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 
 from tuner.errors import RunError
 from tuner.execute.placement import Placement
-from tuner.execute.stage_run import Before, StageRun
+from tuner.execute.stage_run import StageRun
 from tuner.execute.task import TrialTask
+from tuner.execute.views import Before
 from tuner.spec import dump_spec
 from tuner.spec.search import SearchSpec, Stage
 from tuner.spec.space import Space
@@ -23,6 +24,7 @@ from tuner.strategy.narrow import Reason, narrow
 from tuner.strategy.trial_view import TrialView
 from tuner.track.ledger import Ledger, StageLedger
 
+KEEP_TIME_EVERY_S = 5.0  # what a search that is killed forgets of its time
 HOPELESS = 3  # when the first trials all fail, the fault is not theirs
 
 
@@ -122,6 +124,7 @@ class SearchRun:
         self._began: float | None = None  # with the first trial: waiting for machines is no search
         self._elapsed_before: float = sum(stage.attributes.get("elapsed_s", 0.0) for stage in ledger.stages())
         self._stage_began = self._stage_elapsed_before = 0.0
+        self._time_kept = clock()
         self._index = -1
         self._run = self._open_next(before)
 
@@ -197,7 +200,7 @@ class SearchRun:
                 self._run.end(task.number, "failed", "the training ended by itself before its last epoch")
                 return False
             goes_on = self._run.report(task.number, measured)
-            if not goes_on:
+            if self._clock() - self._time_kept >= KEEP_TIME_EVERY_S:
                 self._keep_time()
             self._notice()
             return goes_on
@@ -261,6 +264,7 @@ class SearchRun:
         return self._stage_elapsed_before + self.elapsed_s - self._stage_began
 
     def _keep_time(self) -> None:
+        self._time_kept = self._clock()
         self._run.ledger.set(elapsed_s=self._stage_elapsed_s)
 
     def _stop_at_limit(self, reason: str) -> None:

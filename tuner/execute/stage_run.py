@@ -4,13 +4,14 @@ import dataclasses
 import math
 import shutil
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tuner.execute.task import LAST, MODEL
+from tuner.execute.views import Before, view_record
 from tuner.spec.search import Objective, Stage
 from tuner.spec.space import Config, Scalar, Space
 from tuner.strategy.halving import SuccessiveHalving
@@ -18,17 +19,10 @@ from tuner.strategy.narrow import carry, incumbents
 from tuner.strategy.sampler import build_sampler
 from tuner.strategy.trial_view import State, TrialView
 from tuner.track.artifacts import write_artifacts
-from tuner.track.ledger import StageLedger, TrialRecord
+from tuner.track.ledger import StageLedger
 
+INCUMBENTS = 3  # the best of the stage before are tried first, at this stage's length
 CHECKPOINTS_KEPT = 5  # the best few of a stage keep their weights
-
-
-@dataclass(frozen=True)
-class Before:
-    """What a stage follows on: an earlier stage of its search, or the last one of another."""
-
-    space: Space
-    trials: tuple[TrialView, ...]
 
 
 @dataclass(frozen=True)
@@ -86,13 +80,15 @@ class StageRun:
         self._say = say
         records = ledger.trials()
         self.views = {record.number: view_record(record, self._sign) for record in records}
+        self._kept = sorted((n for n, view in self.views.items() if view.state != "running"), key=self._rank)[
+            :CHECKPOINTS_KEPT
+        ]
         self._interrupted = deque(record for record in records if record.state == "running")
         earlier = before.trials if before is not None and stage.narrow is not None else ()
         self._carried = carry(earlier, space)
-        self._sampler = build_sampler(
-            stage, space, seed=seed, first=incumbents(earlier, space, min(3, stage.trials // 8))
-        )
-        self._halving = SuccessiveHalving(stage.halving, stage.max_epochs)
+        first = incumbents(earlier, space, min(INCUMBENTS, max(1, stage.trials // 8)))
+        self._sampler = build_sampler(stage, space, seed=seed, first=first)
+        self._halving = SuccessiveHalving(stage.halving, stage.max_epochs, sign=self._sign)
         self._halving.replay(self.views.values())
 
     @property
@@ -114,7 +110,7 @@ class StageRun:
         """Open the next trial and record it, an interrupted one first; None if all have begun."""
         while self._interrupted:
             record = self._interrupted.popleft()
-            # its last epoch may have been recorded and not judged any more
+            # a storage that cannot write both at once may have recorded its last epoch and not the verdict
             if not record.values or self._judge(record.number, len(record.values)):
                 return Ask(record.number, record.config, record.seed, len(record.epochs))
         if len(self.views) >= self.stage.trials:
@@ -146,17 +142,18 @@ class StageRun:
         if view.state != "running":
             return False
         epoch = int(measured["epoch"])
-        if epoch == len(view.values) + 1:
-            value = self._best_so_far(view, measured)
-            self.ledger.record_epoch(number, epoch, measured, self._sign * value)
-            self.views[number] = dataclasses.replace(view, values=(*view.values, value))
-        return self._judge(number, epoch)
+        with self.ledger.batch():  # an epoch and its verdict are one record
+            if epoch == len(view.values) + 1:
+                value = self._best_so_far(view, measured)
+                self.ledger.record_epoch(number, epoch, measured, self._sign * value)
+                self.views[number] = dataclasses.replace(view, values=(*view.values, value))
+            return self._judge(number, epoch)
 
     def end(self, number: int, state: State, reason: str, error: str = "") -> None:
         """Record a trial's end, unless it has ended, and keep no more of its files than are needed."""
         if self.views[number].state != "running":
             return
-        self.ledger.end(number, state, reason, error)
+        self.ledger.end(number, state, reason, self._sign * self.views[number].best, error)
         self.views[number] = dataclasses.replace(self.views[number], state=state)
         self._tidy(number)
         self._say(f"{self.stage.name} {number}: {reason}")
@@ -178,6 +175,9 @@ class StageRun:
             self.end(number, decision.state, decision.reason)
         return decision.state is None
 
+    def _rank(self, number: int) -> float:
+        return -self.views[number].best
+
     def _best_so_far(self, view: TrialView, measured: Mapping[str, float]) -> float:
         if not all(math.isfinite(measured[key]) for key in ("train_loss", "val_loss")):
             return math.nan
@@ -186,25 +186,7 @@ class StageRun:
     def _tidy(self, number: int) -> None:
         """Keep the weights of the best few trials, and the state of training of those that run."""
         (self.checkpoints(number) / LAST).unlink(missing_ok=True)
-        ended = sorted((v for v in self.views.values() if v.state != "running"), key=lambda view: -view.best)
-        for view in ended[CHECKPOINTS_KEPT:]:
-            shutil.rmtree(self.checkpoints(view.number), ignore_errors=True)
-
-
-def view_record(record: TrialRecord, sign: float) -> TrialView:
-    """Show a recorded trial to the strategy.
-
-    Parameters
-    ----------
-    record : TrialRecord
-        The trial.
-    sign : float
-        1 where a larger objective is better and -1 where a smaller one is.
-    """
-    values = tuple(sign * value for value in record.values)
-    return TrialView(number=record.number, config=record.config, values=values, state=record.state)
-
-
-def view_records(records: Sequence[TrialRecord], *, maximize: bool) -> tuple[TrialView, ...]:
-    """Show the trials of a finished stage to the strategy."""
-    return tuple(view_record(record, 1.0 if maximize else -1.0) for record in records)
+        kept = sorted({*self._kept, number}, key=self._rank)
+        self._kept = kept[:CHECKPOINTS_KEPT]
+        for other in kept[CHECKPOINTS_KEPT:]:
+            shutil.rmtree(self.checkpoints(other), ignore_errors=True)

@@ -55,6 +55,10 @@ class TrialTask:
     gpu: bool = False
     epochs_recorded: int = 0
 
+    def __deepcopy__(self, memo: object) -> "TrialTask":
+        """Return itself: it cannot change, and Tune copies a trial's config five times."""
+        return self
+
 
 Epochs: TypeAlias = Iterator[Mapping[str, float]]
 TrainFunction: TypeAlias = Callable[[TrialTask | None], Epochs]

@@ -4,11 +4,13 @@ import dataclasses
 import gc
 import time
 import traceback
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from ray import tune
 
-from tuner.execute.task import LAST, MODEL, Epochs, TrialTask
+from tuner.execute.task import LAST, MODEL, Epochs, TrainFunction, TrialTask
 
 
 def train_trial(task: TrialTask | None) -> Epochs:
@@ -45,33 +47,46 @@ def train_trial(task: TrialTask | None) -> Epochs:
 class TrialActor(tune.Trainable):
     """A worker's process: trains one trial after the other.
 
-    Its config holds ``train``, the function that yields epochs, and ``task``, the trial; a task of None only warms the
-    process up. A step is an epoch. An error of the training is a result like any other, so that the process stays
-    good for the next trial.
+    Its config holds ``task``, the trial; a task of None only warms the process up. A step is an epoch. An error of the
+    training is a result like any other, so that the process stays good for the next trial.
     """
 
+    _train: TrainFunction
     _epochs: Epochs
+    _is_warm_up: bool
 
-    def setup(self, config: dict[str, Any]) -> None:
-        """Begin the first trial."""
-        self._epochs = config["train"](config["task"])
+    def setup(self, config: dict[str, Any], train: TrainFunction = train_trial) -> None:
+        """Begin the first trial; ``train`` yields the epochs of all."""
+        self._train = train
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._begin(config["task"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Free the last trial and begin another."""
         self.cleanup()
-        self.setup(new_config)
+        self._begin(new_config["task"])
         return True
+
+    def _begin(self, task: TrialTask | None) -> None:
+        self._is_warm_up = task is None
+        self._epochs = self._train(task)
+        # its first epoch is wanted for certain, and need not wait until it is asked for
+        self._ahead: Future[Mapping[str, float]] | None = self._thread.submit(next, self._epochs)
 
     def step(self) -> dict[str, Any]:
         """Train one epoch."""
+        epoch, self._ahead = self._ahead or self._thread.submit(next, self._epochs), None
         try:
-            return {"measured": tuple(next(self._epochs).items())}  # Tune would flatten a dict
+            return {"measured": tuple(epoch.result().items())}  # Tune would flatten a dict
         except StopIteration:
+            if self._is_warm_up:
+                gc.collect()
+                gc.freeze()  # what every trial needs stays: to look through it after each trial takes 50 ms
             return {"measured": None}
         except Exception as error:
             return {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
 
     def cleanup(self) -> None:
         """Free what the trial holds: its network, and the generator that refers to it."""
-        self._epochs = iter(())
+        self._epochs, self._ahead = iter(()), None
         gc.collect()

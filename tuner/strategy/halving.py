@@ -83,6 +83,8 @@ class SuccessiveHalving:
         How to stop; None: every trial trains to the last epoch.
     max_epochs : int, at least 1
         The last epoch.
+    sign : float, 1 or -1
+        What the objective was multiplied with so that larger is better; texts show it as it was.
 
     Notes
     -----
@@ -108,7 +110,8 @@ class SuccessiveHalving:
        Algorithm 2.
     """
 
-    def __init__(self, halving: Halving | None, max_epochs: int) -> None:
+    def __init__(self, halving: Halving | None, max_epochs: int, *, sign: float = 1.0) -> None:
+        self._sign = sign
         self.rungs = (max_epochs,) if halving is None else rungs(max_epochs, halving.min_epochs, halving.reduction)
         self._halving = halving
         self._results: dict[int, dict[int, float]] = {rung: {} for rung in self.rungs[:-1]}
@@ -187,12 +190,13 @@ class SuccessiveHalving:
         if len(results) < self._halving.min_peers:
             return Decision(
                 "continue",
-                f"{len(results)} at epoch {rung}, too few to judge (min_peers: {self._halving.min_peers})",
+                f"result {len(results)} at epoch {rung}, too few to judge (min_peers: {self._halving.min_peers})",
             )
         order = sorted(results, key=lambda peer: (-results[peer], peer))
         num_kept = max(1, len(order) // self._halving.reduction)
         place, cut = order.index(number) + 1, results[order[num_kept - 1]]
-        against = f"{results[number]:.4g} against a cut of {cut:.4g}, rank {place} of {len(order)} at this rung"
+        value, cut = self._sign * results[number], self._sign * cut
+        against = f"{value:.4g} against a cut of {cut:.4g}, rank {place} of {len(order)} at this rung"
         if place <= num_kept:
             return Decision("continue", f"went on at epoch {rung}: {against}")
         return Decision("stop", f"stopped at epoch {rung}: {against}", "stopped")

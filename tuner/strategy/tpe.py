@@ -1,7 +1,6 @@
 """The tree-structured Parzen estimator, made aware of the rungs."""
 
 import itertools
-import math
 from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from optuna.samplers import TPESampler
 from optuna.storages import InMemoryStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import qmc  # type: ignore[import-untyped]
+from scipy.stats import qmc
 
 from tuner.spec.space import Choice, Distribution, Int, LogInt, LogUniform, Parameter, Scalar, Space, Uniform
 from tuner.strategy.draws import at, draw, first_new, generators, index_of, on_grid
@@ -39,8 +38,8 @@ class RungAwareTpe:
     stage_rungs : sequence of int, increasing
         The epochs at which the stage's trials can be compared, the last one included.
     random_share : float in [0, 1]
-        How many suggestions stay quasi-random after the start, so that no region is given up for what few epochs said of
-        it. Under halving they cost little, since most are stopped early.
+        How many suggestions stay quasi-random after the start, so that no region is given up for what few epochs
+        said of it. Under halving they cost little, since most are stopped early.
 
     Notes
     -----
@@ -49,11 +48,9 @@ class RungAwareTpe:
     highest that at least two trials more than there are parameters have reached. What differs from BOHB:
 
     - The engine is Optuna's multivariate TPE instead of a kernel density with imputed values.
-    - Trials that have not reached the rung count as not among the best, without a value: those that were stopped below
-      it, so that the model keeps what was learnt about poor regions; and those that run (the constant liar), so that
-      workers that ask at the same time are sent to different places.
-    - Trials that diverged or failed count as the worst, not as unknown: the region is to be left. They do not help a
-      rung to have enough trials.
+    - Trials without a value at the rung count as not among the best: those that were stopped below it, so that the
+      model keeps what was learnt about poor regions; those that diverged or failed; and those that run (the constant
+      liar), so that workers that ask at the same time are sent to different places.
     - The start and the random share follow a scrambled Sobol sequence [2]_, indexed by the trial's number.
 
     Trials carried over from an earlier stage are modelled, by the same rule, only until a rung has enough of
@@ -123,7 +120,7 @@ class RungAwareTpe:
         for trials, epochs in ((own, self._stage_rungs), (carried, lengths)):
             for rung in reversed(epochs):
                 values = [_value_at(trial, rung) for trial in trials]
-                if sum(value is not None and math.isfinite(value) for value in values) >= self._num_needed:
+                if sum(value is not None for value in values) >= self._num_needed:
                     told = list(zip(trials, values, strict=True))
                     if trials is carried:
                         told += [(trial, None) for trial in own if trial.state == "running"]
@@ -180,9 +177,6 @@ def _freeze(
 
 
 def _value_at(trial: TrialView, rung: int) -> float | None:
-    """Return a trial's value at a rung: None if it did not get there, minus infinity if it has no result."""
-    if trial.state in {"diverged", "failed"}:
-        return -math.inf
     return trial.values[rung - 1] if has_result(trial) and len(trial.values) >= rung else None
 
 

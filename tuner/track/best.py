@@ -38,9 +38,9 @@ def find_best(folder: Path, stage_name: str | None = None, number: int | None = 
     folder : Path
         The search's folder.
     stage_name : str or None
-        Its stage; None for the last one with a result.
+        Its stage; None for all of them; of equals, the later stage's.
     number : int or None
-        The trial; None for the best.
+        The trial, of the last stage if none is named; None for the best.
 
     Raises
     ------
@@ -48,16 +48,22 @@ def find_best(folder: Path, stage_name: str | None = None, number: int | None = 
         If there is no such search, stage or trial, or none has a result yet.
     """
     stages = Ledger.open(folder).stages()
+    chosen: list[tuple[TrialRecord, StageLedger]] = []
     for stage in reversed([stage for stage in stages if stage_name in {None, stage.name}]):
         trials = stage.trials()
-        if number is not None and number >= len(trials):
-            raise SearchNotFoundError(
-                f"search {folder.name!r} has no trial {number} in stage {stage.name!r}; it has 0 to {len(trials) - 1}"
-            )
-        chosen = [trials[number]] if number is not None else rank_trials(trials, maximize=stage.maximize)
-        if chosen:
-            return describe_training(chosen[0], stage, folder.name)
-    raise SearchNotFoundError(
-        f"search {folder.name!r} has no result" + (f" in a stage {stage_name!r}" if stage_name else "") + " yet; "
-        f"its stages: {', '.join(stage.name for stage in stages) or 'none'}"
-    )
+        if number is not None:
+            if number >= len(trials):
+                raise SearchNotFoundError(
+                    f"search {folder.name!r} has no trial {number} in stage {stage.name!r}; "
+                    f"it has 0 to {len(trials) - 1}"
+                )
+            return describe_training(trials[number], stage, folder.name)
+        chosen += [(trial, stage) for trial in rank_trials(trials, maximize=stage.maximize)[:1]]
+    if not chosen:
+        raise SearchNotFoundError(
+            f"search {folder.name!r} has no result"
+            + (f" in a stage {stage_name!r}" if stage_name else "")
+            + f" yet; its stages: {', '.join(stage.name for stage in stages) or 'none'}"
+        )
+    best = rank_trials((trial for trial, _ in chosen), maximize=chosen[0][1].maximize)[0]
+    return describe_training(best, next(stage for trial, stage in chosen if trial is best), folder.name)

@@ -1,9 +1,11 @@
 """The ledger's file: Optuna's journal, kept whole by a lock that dies with its holder."""
 
+import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -35,7 +37,34 @@ class KernelLock(BaseJournalFileLock):
             self._file = None
 
 
-def open_journal(path: Path) -> JournalStorage:
+class BatchingBackend(JournalFileBackend):
+    """Writes what belongs together at once: whole or not at all, and with one wait for the disk."""
+
+    _batch: list[dict[str, Any]] | None = None
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        """Hold back what is written in the block until its end; what it wrote cannot be read before."""
+        if self._batch is not None:
+            yield
+            return
+        self._batch = []
+        try:
+            yield
+        finally:
+            logs, self._batch = self._batch, None
+            if logs:
+                self.append_logs(logs)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write, or hold back."""
+        if self._batch is not None:
+            self._batch += logs
+        else:
+            super().append_logs(logs)
+
+
+def open_journal(path: Path) -> tuple[JournalStorage, BatchingBackend]:
     """Open a ledger's file, or begin one, and mend an end that a kill or a full disk cut off.
 
     Parameters
@@ -55,7 +84,8 @@ def open_journal(path: Path) -> JournalStorage:
             _cut_torn_line(path)
         finally:
             lock.release()
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        backend = BatchingBackend(str(path), lock_obj=lock)
+        return JournalStorage(backend), backend
     except OSError as error:
         raise LedgerError(
             f"{path}: the ledger cannot be read or written ({error.strerror}); free space there or choose another "

@@ -6,13 +6,12 @@ PRUNED, diverged and failed ones FAIL, so that any tool that reads Optuna studie
 """
 
 import contextlib
-import dataclasses
 import datetime
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -25,6 +24,7 @@ from tuner.spec import load_text
 from tuner.spec.space import Choice, Config, Distribution, LogInt, LogUniform, Space, Uniform
 from tuner.track.journal import open_journal
 
+Batch: TypeAlias = Callable[[], contextlib.AbstractContextManager[None]]
 State = Literal["running", "complete", "stopped", "diverged", "failed"]
 
 JOURNAL = "ledger.journal"
@@ -76,7 +76,6 @@ class TrialRecord:
     started: datetime.datetime | None
     ended: datetime.datetime | None
     error: str = ""
-    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def value(self) -> float:
@@ -97,10 +96,19 @@ class TrialRecord:
 
 
 class StageLedger:
-    """One stage's part of the ledger."""
+    """One stage's part of the ledger.
 
-    def __init__(self, storage: BaseStorage, study_id: int, name: str) -> None:
+    Attributes
+    ----------
+    name : str
+        The stage's.
+    batch : function without arguments to context manager
+        What is written in its block is written at once, whole or not at all.
+    """
+
+    def __init__(self, storage: BaseStorage, study_id: int, name: str, batch: Batch) -> None:
         self.name = name
+        self.batch = batch
         self._storage = storage
         self._study_id = study_id
         self._trial_ids: dict[int, int] = {}
@@ -164,27 +172,33 @@ class StageLedger:
             The best objective so far, NaN where the loss was not finite.
         """
         trial_id = self._trial_id(number)
-        with _translated():
+        with _translated(), self.batch():
             self._storage.set_trial_user_attr(trial_id, f"{_EPOCH}{epoch:06d}", dict(measured))
             self._storage.set_trial_intermediate_value(trial_id, epoch, value)
 
-    def end(self, number: int, state: State, reason: str, error: str = "") -> None:
-        """Close a trial: its state, why, and, if it failed, its traceback."""
-        trial_id = self._trial_id(number)
-        value = self.trial(number).value
-        values = [value] if state in {"complete", "stopped"} and math.isfinite(value) else None
-        with _translated():
-            if error:
-                self._storage.set_trial_user_attr(trial_id, "error", error)
-            self._storage.set_trial_user_attr(trial_id, "ended", {"state": state, "reason": reason})
-            optuna_state = _OPTUNA_STATES[state]
-            if optuna_state is TrialState.COMPLETE and values is None:
-                optuna_state = TrialState.FAIL
-            self._storage.set_trial_state_values(trial_id, state=optuna_state, values=values)
+    def end(self, number: int, state: State, reason: str, value: float, error: str = "") -> None:
+        """Close a trial.
 
-    def trial(self, number: int) -> TrialRecord:
-        """Read one trial."""
-        return self._record(self._storage.get_trial(self._trial_id(number)))
+        Parameters
+        ----------
+        number : int
+            The trial.
+        state : str
+            complete, stopped, diverged or failed.
+        reason : str
+            Why it ended.
+        value : float
+            Its best objective; not finite if it has none.
+        error : str
+            The traceback of a failed trial.
+        """
+        trial_id = self._trial_id(number)
+        has_value = state in {"complete", "stopped"} and math.isfinite(value)
+        optuna_state = _OPTUNA_STATES[state] if has_value or state != "complete" else TrialState.FAIL
+        with _translated(), self.batch():
+            ended = {"state": state, "reason": reason} | ({"error": error} if error else {})
+            self._storage.set_trial_user_attr(trial_id, "ended", ended)
+            self._storage.set_trial_state_values(trial_id, state=optuna_state, values=[value] if has_value else None)
 
     def trials(self) -> list[TrialRecord]:
         """Read all trials, in the order of their numbers."""
@@ -212,7 +226,7 @@ class StageLedger:
             values=tuple(value for _, value in sorted(trial.intermediate_values.items())),
             started=_utc(trial.datetime_start),
             ended=_utc(trial.datetime_complete),
-            error=attributes.get("error", ""),
+            error=ended.get("error", ""),
         )
 
 
@@ -225,11 +239,14 @@ class Ledger:
         The Optuna storage that holds it.
     search : str
         The search's name.
+    batch : function without arguments to context manager
+        How the storage writes several things at once, if it can.
     """
 
-    def __init__(self, storage: BaseStorage, search: str) -> None:
+    def __init__(self, storage: BaseStorage, search: str, batch: Batch = contextlib.nullcontext) -> None:
         self.search = search
         self._storage = storage
+        self._batch = batch
 
     @classmethod
     def open(cls, folder: Path, *, create: bool = False) -> Self:
@@ -256,7 +273,8 @@ class Ledger:
                 f"no search is called {folder.name!r} in {folder.parent}; "
                 + (f"there are: {', '.join(others)}" if others else "there is none yet: start one with tuner run SPEC")
             )
-        return cls(open_journal(path), folder.name)
+        storage, backend = open_journal(path)
+        return cls(storage, folder.name, backend.batch)
 
     def stages(self) -> list[StageLedger]:
         """Return the stages that have begun, in their order."""
@@ -264,7 +282,7 @@ class Ledger:
             studies = sorted(self._storage.get_all_studies(), key=lambda study: study._study_id)
         prefix = f"{self.search}/"
         return [
-            StageLedger(self._storage, study._study_id, study.study_name.removeprefix(prefix))
+            StageLedger(self._storage, study._study_id, study.study_name.removeprefix(prefix), self._batch)
             for study in studies
             if study.study_name.startswith(prefix)
         ]
@@ -293,7 +311,7 @@ class Ledger:
                 study_id = self._storage.create_new_study([direction], f"{self.search}/{name}")
         finally:
             optuna.logging.set_verbosity(verbosity)
-        stage = StageLedger(self._storage, study_id, name)
+        stage = StageLedger(self._storage, study_id, name, self._batch)
         stage.set(**attributes)
         return stage
 

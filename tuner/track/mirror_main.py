@@ -65,7 +65,7 @@ def _print(line: str) -> None:
 
 def _main() -> int:
     folder, tracking_uri = Path(sys.argv[1]), sys.argv[2]
-    os.nice(10)
+    os.nice(19)  # Ray gives its workers 15, and training goes first
     return 0 if mirror_until_told(folder, tracking_uri, sys.stdin) else 1
 
 

@@ -14,6 +14,16 @@ from pathlib import Path
 _HTTP = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # MLflow's own: four minutes
 
 
+class NoMirror:
+    """Stands where the mirror would, when nothing is sent to MLflow."""
+
+    def notice(self) -> None:
+        """Do nothing."""
+
+    def finish(self) -> None:
+        """Do nothing."""
+
+
 class MirrorProcess:
     """Starts the mirror when there is something to send, and lets it finish.
 
@@ -33,24 +43,34 @@ class MirrorProcess:
         self._say = say
         self._process: subprocess.Popen[str] | None = None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there was anything to send."""
+        return self._process is not None
+
     def notice(self) -> None:
         """Be told that something was recorded: start if need be, and pass on what the mirror says."""
         if self._process is None:
             self._start()
         self._listen()
 
+    def finish(self) -> None:
+        """Let the mirror send what is left while others tidy up; nothing more is recorded after this."""
+        if self._process is None:
+            self._start()
+        assert self._process is not None and self._process.stdin is not None, "started above"
+        self._process.stdin.close()
+
     def close(self) -> bool:
-        """Let the mirror send what is left.
+        """Wait until the mirror is done.
 
         Returns
         -------
         bool
             Whether MLflow now has everything.
         """
-        if self._process is None:
-            self._start()
-        assert self._process is not None and self._process.stdin is not None, "started above"
-        self._process.stdin.close()
+        self.finish()
+        assert self._process is not None, "started to finish"
         complete = self._process.wait() == 0
         self._listen()
         return complete

@@ -39,7 +39,7 @@ def measure(task: TrialTask, epoch: int) -> dict[str, float]:
     }
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """The driver dies here."""
 
 
@@ -98,10 +98,10 @@ def test_killed_after_any_report_it_ends_as_if_it_had_not_been(
         nonlocal left
         left -= 1
         if left == 0:
-            raise Killed
+            raise KilledError
 
     folder = tmp_path / "search"
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         play(open_run(folder, notice=die))
     play(open_run(folder))
     assert read(folder) == whole
@@ -115,7 +115,7 @@ def test_killed_between_an_epochs_record_and_its_verdict_the_verdict_is_made_up_
 
     def die(self: StageRun, number: int, at: int) -> bool:
         if number == 5 and at == epoch:
-            raise Killed
+            raise KilledError
         return judge(self, number, at)
 
     judge = StageRun._judge
@@ -123,7 +123,7 @@ def test_killed_between_an_epochs_record_and_its_verdict_the_verdict_is_made_up_
     run = open_run(folder)
     with monkeypatch.context() as patch:
         patch.setattr(StageRun, "_judge", die)
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             play(run)
     play(open_run(folder))
     assert read(folder) == whole

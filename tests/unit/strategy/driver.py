@@ -25,13 +25,15 @@ SPACE = Space(
     )
 )
 
+LEAST_ERROR = 0.05
+
 
 def error_after(config: Config, epoch: int) -> float:
     """The error of a made-up training: small steps are slow, large ones diverge."""
     log_rate = math.log10(float(config["learning_rate"]))
     if log_rate > -0.3:
         return math.nan
-    final = 0.05 + 0.05 * (log_rate + 1.3) ** 2 + 0.008 * (math.log10(float(config["l2"])) + 4) ** 2
+    final = LEAST_ERROR + 0.05 * (log_rate + 1.3) ** 2 + 0.008 * (math.log10(float(config["l2"])) + 4) ** 2
     final += 0.6 * (float(config["dropout"]) - 0.2) ** 2 + 0.01 * (math.log2(int(config["batch_size"])) - 6) ** 2
     final += {"constant": 0.04, "step": 0.01, "cosine": 0.0}[str(config["learning_rate_decay"])]
     slowness = 1.5 + 0.5 * max(0.0, -1.5 - log_rate)

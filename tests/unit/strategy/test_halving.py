@@ -98,6 +98,17 @@ class TestReport:
         for number in range(5):
             assert halving.report(number, 2, -float(number)).action == "continue"
 
+    def test_peers_that_come_later_do_not_change_an_answer(self) -> None:
+        halving = start()
+        first = halving.report(0, 3, 0.1)
+        for number in range(1, 6):
+            halving.report(number, 3, 0.5)
+        assert (
+            halving.report(0, 3, 0.1)
+            == first
+            == Decision("continue", "result 1 at epoch 3, too few to judge (min_peers: 3)")
+        )
+
     def test_the_last_epoch_completes_a_trial_however_poor(self) -> None:
         halving = start()
         for number in range(9):
@@ -210,3 +221,9 @@ def test_the_best_of_a_rung_was_never_stopped_there(spec: Halving, curves: list[
         if results:
             best = views[min(results, key=lambda number: (-results[number], number))]
             assert not (best.state == "stopped" and len(best.values) == rung)
+
+
+def test_a_loss_is_shown_as_it_was_measured() -> None:
+    judge = SuccessiveHalving(Halving(reduction=3, min_epochs=1, min_peers=1), 9, sign=-1.0)
+    judge.report(0, 1, -0.5)
+    assert "0.75 against a cut of 0.5" in judge.report(1, 1, -0.75).reason

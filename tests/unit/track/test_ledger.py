@@ -38,7 +38,7 @@ def test_what_was_recorded_is_read_again(tmp_path: Path) -> None:
     number = stage.start(space, CONFIG, seed=7)
     stage.record_epoch(number, 1, {"epoch": 1, "val_accuracy": 0.5, "train_loss": 1.5}, 0.5)
     stage.record_epoch(number, 2, {"epoch": 2, "val_accuracy": 0.4, "train_loss": 1.2}, 0.5)
-    stage.end(number, "stopped", "worse than its peers")
+    stage.end(number, "stopped", "worse than its peers", 0.5)
     stage.start(space, CONFIG, seed=8)
 
     stopped, running = reopen(tmp_path / "one").trials()
@@ -58,7 +58,7 @@ def test_a_diverged_trial_keeps_its_last_finite_value(tmp_path: Path) -> None:
     number = stage.start(load_text(SPEC).space, CONFIG, seed=0)
     stage.record_epoch(number, 1, {"epoch": 1}, 0.3)
     stage.record_epoch(number, 2, {"epoch": 2, "train_loss": math.nan}, math.nan)
-    stage.end(number, "diverged", "the loss is not finite")
+    stage.end(number, "diverged", "the loss is not finite", 0.3)
     trial = reopen(tmp_path / "one").trials()[0]
     assert (trial.state, trial.value, trial.best_epoch) == ("diverged", 0.3, 1)
     assert math.isnan(trial.values[1])
@@ -108,3 +108,15 @@ def test_a_folder_that_cannot_be_written_is_a_ledger_error(tmp_path: Path) -> No
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(LedgerError, match="--results"):
         Ledger.open(tmp_path / "file", create=True)
+
+
+def test_what_is_written_in_a_batch_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    stage = begin(tmp_path / "one")
+    number = stage.start(load_text(SPEC).space, CONFIG, seed=0)
+    before = (tmp_path / "one" / JOURNAL).read_bytes()
+    with stage.batch():
+        stage.record_epoch(number, 1, {"epoch": 1}, 0.5)
+        stage.end(number, "complete", "done", 0.5)
+        assert (tmp_path / "one" / JOURNAL).read_bytes() == before
+    trial = reopen(tmp_path / "one").trials()[0]
+    assert (trial.state, trial.value) == ("complete", 0.5)

@@ -34,7 +34,7 @@ def record(folder: Path) -> Ledger:
         stage.start(space, config, seed=number)
         stage.record_epoch(number, 1, {"epoch": 1, "val_loss": loss + 1, "seconds": 2.0}, loss + 1)
         stage.record_epoch(number, 2, {"epoch": 2, "val_loss": loss, "seconds": 1.0}, loss)
-        stage.end(number, "complete", "reached the last epoch")
+        stage.end(number, "complete", "reached the last epoch", loss)
     stage.start(space, {"architecture": "lenet", "learning_rate": 0.2}, seed=2)
     return ledger
 

@@ -1,0 +1,90 @@
+"""Ray Tune driving a search in progress. Takes a second to import, which ``run_search`` does while Ray starts."""
+
+import contextlib
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.search import ConcurrencyLimiter
+
+from tuner.errors import ClusterError
+from tuner.execute.adapters import Lanes, LaneScheduler, LaneSearcher, LaneStopper, silence
+from tuner.execute.placement import Placement
+from tuner.execute.search_run import SearchRun
+from tuner.execute.task import TrainFunction
+from tuner.execute.trial import TrialActor, train_trial
+
+__all__ = ["SearchRun", "drive", "train_trial"]
+
+WORKER_RETRIES = 3  # a trial whose worker dies goes on elsewhere this often
+
+
+def drive(run: SearchRun, placement: Placement, scratch: Path, train: TrainFunction) -> None:
+    """Let Ray Tune run the trials of a search until it is over or told to stop.
+
+    Parameters
+    ----------
+    run : SearchRun
+        The search.
+    placement : Placement
+        What a trial gets.
+    scratch : Path
+        A folder for Tune's own files; nothing in it is needed again.
+    train : function
+        Trains one trial.
+
+    Raises
+    ------
+    TunerError
+        What the search ended with, if it ended with an error.
+    ClusterError
+        If Ray Tune gave up.
+    """
+    silence()
+    lanes = Lanes(run, placement.trials_at_once, time.monotonic)
+    ray_tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(TrialActor, train=train), {"cpu": placement.cpus, "gpu": placement.gpus}
+        ),
+        tune_config=tune.TuneConfig(
+            search_alg=ConcurrencyLimiter(LaneSearcher(lanes), max_concurrent=placement.trials_at_once),
+            scheduler=LaneScheduler(lanes),
+            num_samples=-1,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(scratch.absolute()),
+            stop=LaneStopper(lanes),
+            failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            verbose=0,
+        ),
+    )
+    with interruptible(run):
+        ray_tuner.fit()
+    shutil.rmtree(scratch, ignore_errors=True)
+    if run.error is not None:
+        raise run.error
+    if not run.is_finished:
+        raise ClusterError("Ray Tune ended before the search did; run the same command again to go on with it")
+
+
+@contextlib.contextmanager
+def interruptible(run: SearchRun) -> Iterator[None]:
+    """Let ctrl-C, and a request to terminate, end the search cleanly; a second ctrl-C ends it at once."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        run.interrupt()
+        signal.signal(number, earlier[number])
+
+    earlier: dict[int, Any] = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
