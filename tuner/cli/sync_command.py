@@ -19,21 +19,16 @@ def sync(search: str, results: Path) -> None:
     Example:
         tuner sync digits
     """
-    from tuner.errors import InputError
+    from tuner.execute.experiment import claimed
     from tuner.spec import load_text
     from tuner.track.ledger import Ledger
     from tuner.track.mirror import Mirror, held
 
     folder = results.absolute() / search
     ledger = Ledger.open(folder)
-    asked = (
-        load_text(ledger.stages()[0].attributes["asked"], "the ledger").tracking.mlflow if ledger.stages() else "auto"
-    )
-    uri = choose_tracking_uri(asked)
-    if uri is None:
-        raise InputError(
-            f"search {search!r} was run with tracking.mlflow: off; set MLFLOW_TRACKING_URI and run it again"
-        )
-    with held(folder):
+    asked = {load_text(stage.attributes["asked"], "the ledger").tracking.mlflow for stage in ledger.stages()[:1]}
+    uri = choose_tracking_uri(next(iter(asked - {"off"}), "auto"))
+    assert uri is not None, "only off is none"
+    with claimed(folder), held(folder):
         Mirror(ledger, folder, uri).sync(settle=True)
     click.echo(f"MLflow at {uri} has all of search {search!r}")

@@ -19,7 +19,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from tuner.errors import RunError
+from tuner.errors import RunError, TunerError
 from tuner.execute.search_run import SearchRun
 from tuner.execute.task import TrialTask
 
@@ -63,7 +63,11 @@ class Lanes:
             self._num_warm_ups += 1
             self._warming.add(trial_id)
             return {"task": None}
-        task = self.run.next_task() if self._is_open else None
+        try:
+            task = self.run.next_task() if self._is_open else None
+        except TunerError as error:  # raised through Tune it would be a traceback
+            self.run.error = error
+            return None
         if task is None:
             return None
         self._tasks[trial_id] = task
@@ -83,10 +87,13 @@ class Lanes:
             if "error" in result:
                 self.run.error = RunError(f"a worker cannot be started: {result['error']}\n{result['traceback']}")
             return self._hold(trial)
-        if "error" in result:
-            self.run.fail(task, result["error"], result["traceback"])
-        elif self.run.report(task, None if result["measured"] is None else dict(result["measured"])):
-            return TrialScheduler.CONTINUE
+        try:
+            if "error" in result:
+                self.run.fail(task, result["error"], result["traceback"])
+            elif self.run.report(task, None if result["measured"] is None else dict(result["measured"])):
+                return TrialScheduler.CONTINUE
+        except TunerError as error:
+            self.run.error = error
         return TrialScheduler.STOP if self.run.has_task() and not self._held else self._hold(trial)
 
     def _hold(self, trial: Trial) -> str:

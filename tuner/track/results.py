@@ -49,7 +49,7 @@ def _row(trial: TrialRecord) -> dict[str, Any]:
         "trial": trial.number,
         "state": trial.state,
         "reason": trial.reason,
-        "value": trial.value,
+        "value": trial.value if trial.best_epoch else None,
         "best_epoch": trial.best_epoch,
         "epochs": len(trial.epochs),
         "seconds": sum(epoch.get("seconds", 0.0) for epoch in trial.epochs),
