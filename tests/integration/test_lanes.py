@@ -50,10 +50,18 @@ def play(folder: Path, cache: Path, train: TrainFunction) -> dict[str, TrialReco
     return {trial.name: trial for stage in Ledger.open(folder / "played").stages() for trial in stage.trials()}
 
 
-def make_sleeper(bad: str = "") -> TrainFunction:
-    """Make a training that sleeps, and in one trial does something bad; nested, so that workers get it by value."""
+def make_sleeper(bad: str = "", late: Path | None = None) -> TrainFunction:
+    """Make a training that sleeps, and in one trial does something bad; nested, so that workers get it by value.
+
+    With ``late``, a file to be made, every process but the first takes a second to begin.
+    """
 
     def sleep(task: TrialTask | None) -> Iterator[dict[str, float]]:
+        if late is not None and "PLAYED_BEFORE" not in os.environ:
+            os.environ["PLAYED_BEFORE"] = "yes"
+            if late.exists():
+                time.sleep(1.0)
+            late.touch()
         if task is None:
             return
         for epoch in range(task.epochs_recorded + 1, 3):
@@ -73,7 +81,7 @@ def make_sleeper(bad: str = "") -> TrainFunction:
 
 
 def test_short_trials_use_every_lane_and_keep_their_processes_between_stages(tmp_path: Path, cache: Path) -> None:
-    trials = play(tmp_path, cache, make_sleeper())
+    trials = play(tmp_path, cache, make_sleeper(late=tmp_path / "late"))
     assert {trial.state for trial in trials.values()} == {"complete"}
     for stage, least in (("coarse", 3), ("fine", 1)):
         processes = Counter(trial.epochs[0]["pid"] for trial in trials.values() if trial.stage == stage)

@@ -1,0 +1,171 @@
+"""MLflow as an image of the ledger, on a real store."""
+
+import socket
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from conftest import TUNER, clean_environment
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+
+from tuner.errors import TrackingError
+from tuner.spec import load_text
+from tuner.track.ledger import Ledger, StageLedger
+from tuner.track.mirror import Mirror, find_comparison
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # MLflow's own
+
+SPEC = """\
+name: one
+data: digits
+space: {architecture: {choice: {lenet: {}, simple_cnn: {depth: 2}}}, learning_rate: {loguniform: [1e-3, 0.3]}}
+stages: {only: {trials: 3, max_epochs: 3, halving: none}}
+"""
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> StageLedger:
+    """A stage with one complete and one running trial."""
+    (tmp_path / "one").mkdir()
+    ledger = Ledger.open(tmp_path / "one", create=True)
+    attributes = {"spec": SPEC, "asked": SPEC, "metric": "val_accuracy", "narrowing": [], "search_id": "a", "seed": 3}
+    stage = ledger.begin_stage("only", maximize=True, **attributes)
+    for number, architecture in enumerate(["lenet", "simple_cnn"]):
+        stage.start(load_text(SPEC).space, {"architecture": architecture, "learning_rate": 0.1}, seed=number)
+        record(stage, number, 1)
+    record(stage, 0, 2)
+    stage.end(0, "complete", "reached the last epoch", 0.2)
+    return stage
+
+
+def record(stage: StageLedger, number: int, epoch: int) -> None:
+    """One epoch."""
+    stage.record_epoch(
+        number, epoch, {"epoch": epoch, "val_accuracy": epoch / 10, "timestamp": 1e9 + epoch}, epoch / 10
+    )
+
+
+class Spied(MlflowClient):
+    """A real client that remembers what it sent."""
+
+    sent: Counter[tuple[str, int]]
+
+    def log_batch(self, run_id: str, metrics: Sequence[Metric] = (), *args: object, **more: object) -> None:
+        """Remember the points, then send them."""
+        self.sent.update((metric.key, metric.step) for metric in metrics)
+        super().log_batch(run_id, metrics, *args, **more)
+
+
+def open_mirror(tmp_path: Path) -> tuple[Mirror, Spied]:
+    """A mirror that knows nothing yet, as after a restart."""
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    mirror = Mirror(Ledger.open(tmp_path / "one"), tmp_path / "one", uri)
+    client = mirror._client = Spied(uri)
+    client.sent = Counter()
+    return mirror, client
+
+
+def test_a_pass_sends_what_is_there_and_the_next_one_nothing(stage: StageLedger, tmp_path: Path) -> None:
+    mirror, client = open_mirror(tmp_path)
+    mirror.sync()
+    assert client.sent == Counter(
+        {("val_accuracy", 1): 2, ("best_val_accuracy", 1): 2} | {("val_accuracy", 2): 1, ("best_val_accuracy", 2): 1}
+    )
+    client.sent.clear()
+    mirror.sync()
+    assert not client.sent
+
+
+def test_a_mirror_that_starts_again_sends_only_what_is_missing(stage: StageLedger, tmp_path: Path) -> None:
+    open_mirror(tmp_path)[0].sync(settle=True)
+    record(stage, 1, 2)
+    mirror, client = open_mirror(tmp_path)
+    mirror.sync()
+    assert client.sent == {("val_accuracy", 2): 1, ("best_val_accuracy", 2): 1}
+    runs = client.search_runs([client.get_experiment_by_name("one").experiment_id])
+    assert len(runs) == 3
+
+
+def test_a_trial_nobody_trains_any_more_is_settled_and_runs_again_when_it_goes_on(
+    stage: StageLedger, tmp_path: Path
+) -> None:
+    def statuses(client: MlflowClient) -> dict[str, str]:
+        runs = client.search_runs([client.get_experiment_by_name("one").experiment_id])
+        return {run.data.tags.get("tuner.trial", "stage"): run.info.status for run in runs}
+
+    mirror, client = open_mirror(tmp_path)
+    mirror.sync(settle=True)
+    assert statuses(client) == {"stage": "KILLED", "0": "FINISHED", "1": "KILLED"}
+    mirror, client = open_mirror(tmp_path)
+    mirror.sync()
+    assert statuses(client) == {"stage": "RUNNING", "0": "FINISHED", "1": "RUNNING"}
+    stage.end(1, "stopped", "worse than its peers", 0.1)
+    stage.set(ended="complete")
+    mirror.sync()
+    assert statuses(client) == {"stage": "FINISHED", "0": "FINISHED", "1": "FINISHED"}
+
+
+def test_searched_hyperparameters_are_params_and_the_rest_is_tags(stage: StageLedger, tmp_path: Path) -> None:
+    mirror, client = open_mirror(tmp_path)
+    mirror.sync()
+    run = client.search_runs([client.get_experiment_by_name("one").experiment_id], "tags.`tuner.trial` = '0'")[0]
+    assert run.data.params == {"architecture": "lenet", "learning_rate": "0.1"}
+    tags = {key: run.data.tags[f"tuner.{key}"] for key in ("architecture", "stage", "state", "reason", "seed")}
+    assert tags == {
+        "architecture": "lenet",
+        "stage": "only",
+        "state": "complete",
+        "reason": "reached the last epoch",
+        "seed": "0",
+    }
+
+
+def test_the_page_that_compares_names_the_best_first(stage: StageLedger, tmp_path: Path) -> None:
+    mirror, client = open_mirror(tmp_path)
+    mirror.sync()
+    best = client.search_runs([client.get_experiment_by_name("one").experiment_id], "tags.`tuner.trial` = '0'")[0]
+    page = find_comparison(f"sqlite:///{tmp_path / 'mlflow.db'}", "one")
+    assert page.startswith(f"#/compare-runs?runs=%5B%22{best.info.run_id}")
+
+
+def test_a_store_that_cannot_be_reached_is_a_tracking_error(
+    stage: StageLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mirror = Mirror(Ledger.open(tmp_path / "one"), tmp_path / "one", "http://127.0.0.1:9")
+    with pytest.raises(TrackingError, match=r"127\.0\.0\.1:9"):
+        mirror.sync()
+
+
+def test_the_ui_serves_the_store_on_loopback_takes_more_and_leaves_nothing_behind(
+    stage: StageLedger, tmp_path: Path, cache: Path
+) -> None:
+    open_mirror(tmp_path)[0].sync(settle=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ui = subprocess.Popen(
+        [TUNER, "ui", "one", "--port", str(port)],
+        cwd=tmp_path,
+        env=clean_environment(cache),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert ui.stdout is not None
+        address = f"http://127.0.0.1:{port}"
+        assert address in ui.stdout.readline()
+        assert f"{address}/#/compare-runs" in ui.stdout.readline()
+        record(stage, 1, 2)
+        Mirror(Ledger.open(tmp_path / "one"), tmp_path / "one", address).sync(settle=True)
+    finally:
+        ui.terminate()
+        ui.communicate(timeout=30)
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0, "the server is gone"
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    run = client.search_runs([client.get_experiment_by_name("one").experiment_id], "tags.`tuner.trial` = '1'")[0]
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "val_accuracy")] == [1, 2]
