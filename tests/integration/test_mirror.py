@@ -63,7 +63,7 @@ def open_mirror(tmp_path: Path) -> tuple[Mirror, Spied]:
     """A mirror that knows nothing yet, as after a restart."""
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     mirror = Mirror(Ledger.open(tmp_path / "one"), tmp_path / "one", uri)
-    client = mirror._client = Spied(uri)
+    client = mirror._opened = Spied(uri)
     client.sent = Counter()
     return mirror, client
 
@@ -148,7 +148,7 @@ def test_the_ui_serves_the_store_on_loopback_takes_more_and_leaves_nothing_behin
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     ui = subprocess.Popen(
-        [TUNER, "ui", "one", "--port", str(port)],
+        [TUNER, "ui", "one", "--results", ".", "--port", str(port)],
         cwd=tmp_path,
         env=clean_environment(cache),
         stdout=subprocess.PIPE,

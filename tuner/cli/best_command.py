@@ -10,7 +10,7 @@ from tuner.cli.options import results_option
 @click.command()
 @click.argument("search")
 @click.option("--stage", "stage_name", default=None, help="The best of this stage, instead of all.")
-@click.option("--trial", "number", type=int, default=None, help="This trial of the (last) stage.")
+@click.option("--trial", "number", type=click.IntRange(min=0), default=None, help="This trial of the (last) stage.")
 @results_option
 def best(search: str, stage_name: str | None, number: int | None, results: Path) -> None:
     r"""Print a search's best configuration as YAML, ready for ``tuner train``.

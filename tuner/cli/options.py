@@ -52,6 +52,24 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(command)
 
 
+def find_tracking_uri(folder: Path) -> str:
+    """Say where a search's runs go by its ledger; a search that was not tracked goes where a new one would.
+
+    Parameters
+    ----------
+    folder : Path
+        The search's folder.
+    """
+    from tuner.spec import load_text
+    from tuner.track.ledger import Ledger
+
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # MLflow's own patience is four minutes
+    asked = [load_text(stage.attributes["asked"]).tracking.mlflow for stage in Ledger.open(folder).stages()]
+    uri = choose_tracking_uri(asked[-1] if asked and asked[-1] != "off" else "auto")
+    assert uri is not None, "only off is none"
+    return uri
+
+
 def choose_tracking_uri(asked: str) -> str | None:
     """Say where MLflow's runs go.
 

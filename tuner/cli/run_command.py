@@ -1,5 +1,6 @@
 """``tuner run``."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -47,8 +48,8 @@ def run(
     ended = run_search(spec, around, watcher)
     print_search(around.results / spec.name, top=10)
     if ended == "interrupted":
-        again = " ".join(["tuner run", str(spec_path), *(f"--set {override}" for override in overrides)])
-        click.echo(f"\ninterrupted; all is recorded. To go on where it was:\n  {again}")
+        given = [argument for argument in sys.argv[1:] if argument != "--fresh"]
+        click.echo(f"\ninterrupted; all is recorded. To go on where it was:\n  {shlex.join(['tuner', *given])}")
         raise SystemExit(1)
     if ended != "complete":
         click.echo(f"\nended early: {ended}")

@@ -3,12 +3,16 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
 
 from tuner.cli.options import json_option, results_option
 from tuner.cli.screen import print_table
+
+if TYPE_CHECKING:
+    from tuner.track.ledger import StageLedger
 
 
 @click.command()
@@ -31,10 +35,9 @@ def show(search: str, top: int, stage_name: str | None, everything: bool, result
         tuner show digits --json
     """
     if as_json:
-        from tuner.track.ledger import Ledger
         from tuner.track.results import build_table
 
-        stages = [s for s in Ledger.open(results / search).stages() if stage_name in {None, s.name}]
+        stages = choose_stages(results / search, stage_name)
         document = [
             {
                 "stage": stage.name,
@@ -63,18 +66,12 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
     everything : bool
         Whether to list all trials in their order, with the reason of each one's end.
     """
-    from tuner.errors import SearchNotFoundError
     from tuner.report.leaderboard import describe_config, format_objective, format_seconds
     from tuner.track.best import rank_trials
     from tuner.track.ledger import Ledger
 
+    chosen = choose_stages(folder, stage_name)
     stages = Ledger.open(folder).stages()
-    chosen = [stage for stage in stages if stage_name in {None, stage.name}]
-    if not chosen:
-        raise SearchNotFoundError(
-            f"search {folder.name!r} has no stage {stage_name!r} yet; it has: "
-            + (", ".join(stage.name for stage in stages) or "none")
-        )
     overview = Table(box=None, pad_edge=False, header_style="bold", title=f"search {folder.name}", title_justify="left")
     for title in (
         "stage",
@@ -101,7 +98,7 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
             str(sum(len(trial.epochs) for trial in trials)),
             format_seconds(attributes.get("elapsed_s", 0.0)),
             format_objective(ranked[0].value, attributes["metric"]) if ranked else "-",
-            attributes.get("ended", "not yet"),
+            attributes.get("ended") or "not yet",
         )
     print_table(overview)
     stage = chosen[-1]
@@ -134,3 +131,18 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
             describe_config(trial.config, searched),
         )
     print_table(board)
+
+
+def choose_stages(folder: Path, stage_name: str | None) -> list["StageLedger"]:
+    """Return a search's stages, or the one that is named; SearchNotFoundError if there is none."""
+    from tuner.errors import SearchNotFoundError
+    from tuner.track.ledger import Ledger
+
+    stages = Ledger.open(folder).stages()
+    if not stages:
+        raise SearchNotFoundError(f"search {folder.name!r} has begun no stage yet; start it with: tuner run SPEC")
+    chosen = [stage for stage in stages if stage_name in {None, stage.name}]
+    if not chosen:
+        names = ", ".join(stage.name for stage in stages)
+        raise SearchNotFoundError(f"search {folder.name!r} has no stage {stage_name!r}; it has: {names}")
+    return chosen

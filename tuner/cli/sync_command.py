@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import choose_tracking_uri, results_option
+from tuner.cli.options import find_tracking_uri, results_option
 
 
 @click.command()
@@ -19,16 +19,12 @@ def sync(search: str, results: Path) -> None:
     Example:
         tuner sync digits
     """
+    folder = results.absolute() / search
+    uri = find_tracking_uri(folder)
     from tuner.execute.experiment import claimed
-    from tuner.spec import load_text
     from tuner.track.ledger import Ledger
     from tuner.track.mirror import Mirror, held
 
-    folder = results.absolute() / search
-    ledger = Ledger.open(folder)
-    asked = {load_text(stage.attributes["asked"], "the ledger").tracking.mlflow for stage in ledger.stages()[:1]}
-    uri = choose_tracking_uri(next(iter(asked - {"off"}), "auto"))
-    assert uri is not None, "only off is none"
     with claimed(folder), held(folder):
-        Mirror(ledger, folder, uri).sync(settle=True)
+        Mirror(Ledger.open(folder), folder, uri).sync(settle=True)
     click.echo(f"MLflow at {uri} has all of search {search!r}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import choose_tracking_uri
+from tuner.cli.options import choose_tracking_uri, find_tracking_uri, results_option
 
 _STARTS_WITHIN_S = 120.0
 
@@ -19,7 +19,8 @@ _STARTS_WITHIN_S = 120.0
 @click.command()
 @click.argument("search", required=False)
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535), help="The port, on loopback.")
-def ui(search: str | None, port: int) -> None:
+@results_option
+def ui(search: str | None, port: int, results: Path) -> None:
     r"""Open MLflow on the recorded searches, on this machine's loopback only.
 
     With SEARCH, the page that compares its best trials is named too. With MLFLOW_TRACKING_URI set to a server, none is
@@ -33,7 +34,7 @@ def ui(search: str | None, port: int) -> None:
     """
     from tuner.errors import InputError
 
-    uri = choose_tracking_uri("auto")
+    uri = choose_tracking_uri("auto") if search is None else find_tracking_uri(results.absolute() / search)
     assert uri is not None, "auto is never off"
     if uri.startswith(("http://", "https://")):
         click.echo(f"MLflow: {uri}")

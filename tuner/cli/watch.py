@@ -38,7 +38,6 @@ class LiveTable:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console()
         self._live: Live | None = None
-        self._early: list[str] = []
         self._run: SearchRun | None = None
 
     def begin(self, run: "SearchRun") -> None:

@@ -27,6 +27,7 @@ from tuner.train.data import prepare
 if TYPE_CHECKING:
     from tuner.execute.search_run import SearchRun
 
+_MIRRORED = "mirrored"  # in a search's folder: MLflow has all of it
 _MAY_CHANGE = {"resources", "limits", "tracking"}  # between two sittings of one search
 
 
@@ -99,6 +100,9 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
         ledger = Ledger.open(folder, create=True)
         refuse_another_spec(spec, ledger)
         if is_complete(spec, ledger):
+            if around.tracking_uri is not None and not (folder / _MIRRORED).exists():
+                with mirrored(folder, around, watcher) as mirror:  # the machine died before MLflow had everything
+                    mirror.notice()
             return "complete"
         before = read_before(spec, around.results)
         prepare(spec.data, around.cache)
@@ -112,12 +116,11 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
                 spec, ledger, folder, around.cache, placement, before, provenance, watcher.say, mirror.notice
             )
             watcher.begin(run)
-            try:
+            with contextlib.ExitStack() as ending:  # each of these, whatever becomes of the others
+                ending.callback(watcher.end)
+                ending.callback(mirror.finish)
+                ending.callback(run.finish)
                 drive(run, placement, folder / "ray", train or train_trial)
-            finally:
-                run.finish()
-                mirror.finish()
-                watcher.end()
         return run.stop_reason or "complete"
 
 
@@ -155,11 +158,28 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def put_aside(folder: Path) -> Path | None:
-    """Rename an earlier search's folder, so that its name is free, and return the new place; None if there was none."""
+    """Rename an earlier search's folder, so that its name is free.
+
+    Returns
+    -------
+    Path or None
+        The new place; None if there was no such folder.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be renamed.
+    """
     if not folder.exists():
         return None
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    return folder.rename(folder.with_name(f"{folder.name}.before-{stamp}"))
+    with claimed(folder):
+        try:
+            return folder.rename(folder.with_name(f"{folder.name}.before-{stamp}"))
+        except OSError as error:
+            raise InputError(
+                f"{folder}: cannot be put aside ({error.strerror}); rename or delete it yourself"
+            ) from error
 
 
 @contextlib.contextmanager
@@ -169,13 +189,16 @@ def mirrored(folder: Path, around: Surroundings, watcher: Watcher) -> Iterator[M
         yield NoMirror()
         return
     mirror = MirrorProcess(folder, around.tracking_uri, watcher.say)
+    (folder / _MIRRORED).unlink(missing_ok=True)
     try:
         yield mirror
     finally:
-        if mirror.has_begun and not mirror.close():
+        if mirror.has_begun and mirror.close():
+            (folder / _MIRRORED).touch()
+        elif mirror.has_begun:
             watcher.say(
-                f"MLflow at {around.tracking_uri} has not got everything; all of it is in {folder}. "
-                f"When MLflow is there: tuner sync {folder.name}"
+                f"MLflow at {around.tracking_uri} has not got everything; all of it is in {folder}, and why in its "
+                f"mirror.log. When MLflow is there: tuner sync {folder.name}"
             )
 
 

@@ -127,6 +127,7 @@ class SearchRun:
         self._time_kept = clock()
         self._index = -1
         self._run = self._open_next(before)
+        self._last_status = self._read_status()
 
     @property
     def is_finished(self) -> bool:
@@ -229,22 +230,29 @@ class SearchRun:
                 self._run.close(self.stop_reason or "complete")
 
     def status(self) -> Status:
-        """Return the search as it stands."""
-        with self._lock:
-            run = self._run
-            views = list(run.views.values())
-            return Status(
-                stage=run.stage.name,
-                stage_number=self._index + 1,
-                num_stages=len(self.spec.stages),
-                trials=run.stage.trials,
-                counts=Counter(view.state for view in views),
-                best=tuple(sorted((v for v in views if math.isfinite(v.best)), key=lambda view: -view.best)),
-                searched=tuple(p.name for p in run.space.parameters if not p.is_constant),
-                epochs_done=sum(len(view.values) for view in views),
-                elapsed_s=self.elapsed_s,
-                left_s=self._guess_left_s(views),
-            )
+        """Return the search as it stands, or as it last stood: whoever draws must not wait for whoever decides."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._last_status = self._read_status()
+            finally:
+                self._lock.release()
+        return self._last_status
+
+    def _read_status(self) -> Status:
+        run = self._run
+        views = list(run.views.values())
+        return Status(
+            stage=run.stage.name,
+            stage_number=self._index + 1,
+            num_stages=len(self.spec.stages),
+            trials=run.stage.trials,
+            counts=Counter(view.state for view in views),
+            best=tuple(sorted((v for v in views if math.isfinite(v.best)), key=lambda view: -view.best)),
+            searched=tuple(p.name for p in run.space.parameters if not p.is_constant),
+            epochs_done=sum(len(view.values) for view in views),
+            elapsed_s=self.elapsed_s,
+            left_s=self._guess_left_s(views),
+        )
 
     def _guess_left_s(self, views: list[TrialView]) -> float | None:
         """Guess: later trials train for as long as those so far, and an epoch takes as long in later stages."""
@@ -306,6 +314,8 @@ class SearchRun:
     def _resume(self, stage: Stage, ledger: StageLedger, before: Before | None) -> StageRun:
         run = self._open(stage, ledger.space, ledger, before)
         if not run.is_over:
+            # a limit may have ended it before; limits, resources and tracking may be others now
+            ledger.set(ended=None, asked=dump_spec(self.spec))
             self._say(
                 f"stage {stage.name}: going on after {len(run.views)} of {stage.trials} trials, "
                 f"{run.num_running} of them interrupted"

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from tuner.errors import LedgerError
 from tuner.execute.task import LAST, MODEL
 from tuner.execute.views import Before, view_record
 from tuner.spec.search import Objective, Stage
 from tuner.spec.space import Config, Scalar, Space
-from tuner.strategy.halving import SuccessiveHalving
+from tuner.strategy.halving import Decision, SuccessiveHalving
 from tuner.strategy.narrow import carry, incumbents
 from tuner.strategy.sampler import build_sampler
 from tuner.strategy.trial_view import State, TrialView
@@ -111,7 +112,10 @@ class StageRun:
         while self._interrupted:
             record = self._interrupted.popleft()
             # a storage that cannot write both at once may have recorded its last epoch and not the verdict
-            if not record.values or self._judge(record.number, len(record.values)):
+            decision = self._judge(record.number, len(record.values)) if record.values else None
+            if decision is not None and decision.state is not None:
+                self._settle(record.number, decision.state, decision.reason)
+            else:
                 return Ask(record.number, record.config, record.seed, len(record.epochs))
         if len(self.views) >= self.stage.trials:
             return None
@@ -147,20 +151,39 @@ class StageRun:
                 value = self._best_so_far(view, measured)
                 self.ledger.record_epoch(number, epoch, measured, self._sign * value)
                 self.views[number] = dataclasses.replace(view, values=(*view.values, value))
-            return self._judge(number, epoch)
+            decision = self._judge(number, epoch)
+        if decision.state is not None:
+            self._settle(number, decision.state, decision.reason)
+        return decision.state is None
 
     def end(self, number: int, state: State, reason: str, error: str = "") -> None:
         """Record a trial's end, unless it has ended, and keep no more of its files than are needed."""
         if self.views[number].state != "running":
             return
-        self.ledger.end(number, state, reason, self._sign * self.views[number].best, error)
-        self.views[number] = dataclasses.replace(self.views[number], state=state)
-        self._tidy(number)
-        self._say(f"{self.stage.name} {number}: {reason}")
+        with self.ledger.batch():
+            self.ledger.end(number, state, reason, self._sign * self.views[number].best, error)
+        self._settle(number, state, reason)
 
     def close(self, reason: str) -> Before:
-        """Record the stage's end and write its files; return it as what the next stage follows on."""
-        write_artifacts(self._folder, self.ledger, MODEL)
+        """Record the stage's end and write its files; return it as what the next stage follows on.
+
+        Raises
+        ------
+        LedgerError
+            If the files cannot be written.
+        """
+        for number, view in self.views.items():  # a worker that was told to stop may have written once more
+            if view.state != "running":
+                (self.checkpoints(number) / LAST).unlink(missing_ok=True)
+            if view.state != "running" and number not in self._kept:
+                shutil.rmtree(self.checkpoints(number), ignore_errors=True)
+        try:
+            write_artifacts(self._folder, self.ledger, MODEL)
+        except OSError as error:
+            raise LedgerError(
+                f"{self._folder}: the stage's files cannot be written ({error.strerror}); free space there, then run "
+                "the same command again"
+            ) from error
         self.ledger.set(ended=reason)
         return Before(self.space, tuple(self.views.values()))
 
@@ -168,15 +191,22 @@ class StageRun:
         """Return the folder of a trial's checkpoints."""
         return self._folder / "checkpoints" / f"{self.stage.name}-{number}"
 
-    def _judge(self, number: int, epoch: int) -> bool:
-        """Ask the halving about a recorded epoch, and end the trial if it says so; return whether it goes on."""
-        decision = self._halving.report(number, epoch, self.views[number].values[epoch - 1])
+    def _judge(self, number: int, epoch: int) -> Decision:
+        """Ask the halving about a recorded epoch, and record the trial's end if it says so."""
+        view = self.views[number]
+        decision = self._halving.report(number, epoch, view.values[epoch - 1])
         if decision.state is not None:
-            self.end(number, decision.state, decision.reason)
-        return decision.state is None
+            self.ledger.end(number, decision.state, decision.reason, self._sign * view.best)
+        return decision
 
-    def _rank(self, number: int) -> float:
-        return -self.views[number].best
+    def _settle(self, number: int, state: State, reason: str) -> None:
+        """After a trial's end is on disk: see it, say it, and keep no more of its files than are needed."""
+        self.views[number] = dataclasses.replace(self.views[number], state=state)
+        self._tidy(number)
+        self._say(f"{self.stage.name} {number}: {reason}")
+
+    def _rank(self, number: int) -> tuple[float, int]:
+        return -self.views[number].best, number
 
     def _best_so_far(self, view: TrialView, measured: Mapping[str, float]) -> float:
         if not all(math.isfinite(measured[key]) for key in ("train_loss", "val_loss")):

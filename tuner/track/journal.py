@@ -57,11 +57,23 @@ class BatchingBackend(JournalFileBackend):
                 self.append_logs(logs)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write, or hold back."""
+        """Write, whole or not at all, or hold back.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or gone.
+        """
         if self._batch is not None:
             self._batch += logs
-        else:
+            return
+        path = Path(self._file_path)
+        size = path.stat().st_size
+        try:
             super().append_logs(logs)
+        except OSError:  # a full disk took a part: half a line would spoil the next one
+            os.truncate(path, size)
+            raise
 
 
 def open_journal(path: Path) -> tuple[JournalStorage, BatchingBackend]:

@@ -96,22 +96,26 @@ class TrialRecord:
 
 
 class StageLedger:
-    """One stage's part of the ledger.
+    """One stage's part of the ledger."""
 
-    Attributes
-    ----------
-    name : str
-        The stage's.
-    batch : function without arguments to context manager
-        What is written in its block is written at once, whole or not at all.
-    """
-
-    def __init__(self, storage: BaseStorage, study_id: int, name: str, batch: Batch) -> None:
-        self.name = name
-        self.batch = batch
+    def __init__(self, storage: BaseStorage, study_id: int, study_name: str, batch: Batch) -> None:
+        self.search, _, self.name = study_name.rpartition("/")
+        self._batch = batch
         self._storage = storage
         self._study_id = study_id
         self._trial_ids: dict[int, int] = {}
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        """Write at the block's end, at once and whole or not at all, what is recorded in it.
+
+        Raises
+        ------
+        LedgerError
+            If it cannot be written.
+        """
+        with _translated(), self._batch():
+            yield
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -132,7 +136,7 @@ class StageLedger:
 
     def set(self, **attributes: Any) -> None:
         """Record something of the stage as a whole."""
-        with _translated():
+        with self.batch():
             for key, value in attributes.items():
                 self._storage.set_study_user_attr(self._study_id, key, value)
 
@@ -172,7 +176,7 @@ class StageLedger:
             The best objective so far, NaN where the loss was not finite.
         """
         trial_id = self._trial_id(number)
-        with _translated(), self.batch():
+        with self.batch():
             self._storage.set_trial_user_attr(trial_id, f"{_EPOCH}{epoch:06d}", dict(measured))
             self._storage.set_trial_intermediate_value(trial_id, epoch, value)
 
@@ -195,7 +199,7 @@ class StageLedger:
         trial_id = self._trial_id(number)
         has_value = state in {"complete", "stopped"} and math.isfinite(value)
         optuna_state = _OPTUNA_STATES[state] if has_value or state != "complete" else TrialState.FAIL
-        with _translated(), self.batch():
+        with self.batch():
             ended = {"state": state, "reason": reason} | ({"error": error} if error else {})
             self._storage.set_trial_user_attr(trial_id, "ended", ended)
             self._storage.set_trial_state_values(trial_id, state=optuna_state, values=[value] if has_value else None)
@@ -280,11 +284,11 @@ class Ledger:
         """Return the stages that have begun, in their order."""
         with _translated():
             studies = sorted(self._storage.get_all_studies(), key=lambda study: study._study_id)
-        prefix = f"{self.search}/"
+        # a stage whose attributes were not written any more has not begun
         return [
-            StageLedger(self._storage, study._study_id, study.study_name.removeprefix(prefix), self._batch)
+            StageLedger(self._storage, study._study_id, study.study_name, self._batch)
             for study in studies
-            if study.study_name.startswith(prefix)
+            if study.user_attrs
         ]
 
     def stage(self, name: str) -> StageLedger | None:
@@ -308,10 +312,13 @@ class Ledger:
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study that is created is not news
         try:
             with _translated():
-                study_id = self._storage.create_new_study([direction], f"{self.search}/{name}")
+                try:
+                    study_id = self._storage.create_new_study([direction], f"{self.search}/{name}")
+                except optuna.exceptions.DuplicatedStudyError:  # begun by a driver that was killed before it said how
+                    study_id = self._storage.get_study_id_from_name(f"{self.search}/{name}")
         finally:
             optuna.logging.set_verbosity(verbosity)
-        stage = StageLedger(self._storage, study_id, name, self._batch)
+        stage = StageLedger(self._storage, study_id, f"{self.search}/{name}", self._batch)
         stage.set(**attributes)
         return stage
 

@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import requests
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 
-from tuner.errors import SearchNotFoundError, TrackingError
+from tuner.errors import LedgerError, SearchNotFoundError, TrackingError
 from tuner.track.best import rank_trials
 from tuner.track.ledger import Ledger, StageLedger, TrialRecord
 
@@ -65,7 +63,7 @@ class Mirror:
         self._ledger = ledger
         self._folder = folder
         self._uri = tracking_uri
-        self._client = MlflowClient(tracking_uri)
+        self._opened: MlflowClient | None = None
         self._runs: dict[tuple[str, int | None], _Run] = {}
         self._experiment_id: str | None = None
 
@@ -79,21 +77,34 @@ class Mirror:
 
         Raises
         ------
+        LedgerError
+            If the ledger cannot be read.
         TrackingError
             If MLflow is away or refuses; what was sent stays sent, the rest waits for the next pass.
         """
         try:
             for stage in self._ledger.stages():
                 if self._experiment_id is None:
-                    self._discover(stage.attributes["search_id"])
+                    self._discover(stage.search, stage.attributes["search_id"])
                 self._sync_stage(stage, settle)
-        except (MlflowException, requests.RequestException, OSError) as error:
+        except LedgerError:
+            raise
+        except Exception as error:  # a store is SQL, HTTP or a plugin, each with errors of its own
+            self._experiment_id = None  # what arrived is not known: the next pass asks again
+            self._runs.clear()
             raise TrackingError(f"MLflow at {self._uri} does not take what was recorded: {error}") from error
 
-    def _discover(self, search_id: str) -> None:
+    @property
+    def _client(self) -> MlflowClient:
+        """The client, opened when it is first wanted, since that may fail."""
+        if self._opened is None:
+            self._opened = MlflowClient(self._uri)
+        return self._opened
+
+    def _discover(self, search: str, search_id: str) -> None:
         """Learn which runs there are already; a search is known by its id, since names come again."""
-        found = self._client.get_experiment_by_name(self._ledger.search)
-        experiment_id = found.experiment_id if found else self._create_experiment()
+        found = self._client.get_experiment_by_name(search)
+        experiment_id = found.experiment_id if found else self._create_experiment(search)
         token = None
         while True:
             page = self._client.search_runs(
@@ -108,13 +119,13 @@ class Mirror:
                 break
         self._experiment_id = experiment_id
 
-    def _create_experiment(self) -> str:
+    def _create_experiment(self, search: str) -> str:
         """Make the experiment; if the store is a file, artifacts lie beside it and not wherever one happens to be."""
         location = None
         if self._uri.startswith("sqlite:///"):
             location = Path(self._uri.removeprefix("sqlite:///")).absolute().with_name("mlartifacts").as_uri()
         tags = {"mlflow.experimentKind": "custom_model_development"}  # shown as training, not as talk with models
-        return str(self._client.create_experiment(self._ledger.search, artifact_location=location, tags=tags))
+        return str(self._client.create_experiment(search, artifact_location=location, tags=tags))
 
     def _sync_stage(self, stage: StageLedger, settle: bool) -> None:
         attributes = stage.attributes
@@ -127,7 +138,7 @@ class Mirror:
             if searched is None:
                 searched = [p.name for p in stage.space.parameters if not p.is_constant]
             self._sync_trial(trial, run, parent, attributes, searched, settle)
-        state = "complete" if "ended" in attributes else "interrupted" if settle else "running"
+        state = "complete" if attributes.get("ended") else "interrupted" if settle else "running"
         if parent.state != state:
             self._end_parent(stage, attributes, parent, state)
 
@@ -217,7 +228,7 @@ class Mirror:
             best = rank_trials(trials, maximize=stage.maximize)
             values |= {f"best_{attributes['metric']}": best[0].value} if best else {}
             metrics = [Metric(key, value, now, 0) for key, value in values.items()]
-        tags = [RunTag("tuner.state", state), RunTag("tuner.reason", attributes.get("ended", state))]
+        tags = [RunTag("tuner.state", state), RunTag("tuner.reason", attributes.get("ended") or state)]
         self._client.log_batch(parent.run_id, metrics, tags=tags)
         self._set_status(parent, state, None)
 
@@ -246,10 +257,8 @@ def find_comparison(tracking_uri: str, search: str, num_trials: int = 8) -> str:
     """
     client = MlflowClient(tracking_uri)
     experiment = client.get_experiment_by_name(search)
-    stages = (
-        client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"]) if experiment else []
-    )
-    parents = [run for run in stages if "tuner.trial" not in run.data.tags]
+    only_stages = "tags.`tuner.objective` != ''"
+    parents = client.search_runs([experiment.experiment_id], only_stages) if experiment else []
     if experiment is None or not parents:
         raise SearchNotFoundError(
             f"MLflow at {tracking_uri} has no search {search!r}; send it with: tuner sync {search}"

@@ -46,6 +46,7 @@ def _mirror(mirror: Mirror, tracking_uri: str, told: IO[str]) -> bool:
                 return True
         except TrackingError as error:
             if not away:
+                print(error, file=sys.stderr)  # noqa: T201 the whole of it goes to mirror.log
                 _print(f"{str(error).splitlines()[0]}; the search goes on, and tuner sync sends it later")
             away = str(error)
             if time.monotonic() > deadline:

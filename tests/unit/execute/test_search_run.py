@@ -1,6 +1,7 @@
 """A search in progress, without Ray: workers are played by the test."""
 
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,3 +225,25 @@ def test_only_the_best_trials_keep_their_weights_and_none_its_training_state(tmp
     assert {path.name for path in kept} == {MODEL}
     best = rank_trials(stage.trials(), maximize=True)[:5]
     assert {path.parent.name for path in kept} == {trial.name for trial in best}
+
+
+def test_whoever_draws_never_waits_for_whoever_decides(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "search")
+    seen: list[str] = []
+    with run._lock:
+        watcher = threading.Thread(target=lambda: seen.append(run.status().stage))
+        watcher.start()
+        watcher.join(timeout=10)
+        assert seen == ["coarse"]
+
+
+def test_a_search_that_a_limit_ended_goes_on_with_a_larger_one(tmp_path: Path) -> None:
+    now = [0.0]
+    run = open_run(tmp_path / "search", changes=("limits.time=10s",), clock=lambda: now[0])
+    run.next_task()
+    now[0] = 11.0
+    assert run.should_stop
+    run.finish()
+    assert "time limit" in Ledger.open(tmp_path / "search").stages()[0].attributes["ended"]
+    play(open_run(tmp_path / "search", changes=("limits.time=1h",)))
+    assert [stage.attributes["ended"] for stage in Ledger.open(tmp_path / "search").stages()] == ["complete"] * 2

@@ -1,9 +1,12 @@
 """The ledger: what is written is what is read, whatever happened in between."""
 
 import math
+import resource
+import signal
 from pathlib import Path
 
 import pytest
+from optuna.study import StudyDirection
 
 from tuner.errors import LedgerError, SearchNotFoundError
 from tuner.spec import load_text
@@ -120,3 +123,38 @@ def test_what_is_written_in_a_batch_is_there_whole_or_not_at_all(tmp_path: Path)
         assert (tmp_path / "one" / JOURNAL).read_bytes() == before
     trial = reopen(tmp_path / "one").trials()[0]
     assert (trial.state, trial.value) == ("complete", 0.5)
+
+
+def test_a_stage_that_was_not_begun_whole_has_not_begun_and_can_be_begun_again(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    ledger = Ledger.open(tmp_path / "one", create=True)
+    ledger._storage.create_new_study([StudyDirection.MAXIMIZE], "one/only")  # and then its driver was killed
+    assert Ledger.open(tmp_path / "one").stages() == []
+    begin(tmp_path / "one")
+    assert [stage.name for stage in Ledger.open(tmp_path / "one").stages()] == ["only"]
+
+
+def test_a_search_in_a_folder_of_another_name_is_read_all_the_same(tmp_path: Path) -> None:
+    begin(tmp_path / "one").start(load_text(SPEC).space, CONFIG, seed=5)
+    (tmp_path / "one").rename(tmp_path / "one.before")
+    stage = reopen(tmp_path / "one.before")
+    assert (stage.search, stage.name) == ("one", "only")
+    assert [trial.seed for trial in stage.trials()] == [5]
+
+
+def test_a_full_disk_is_said_and_spoils_nothing(tmp_path: Path) -> None:
+    stage = begin(tmp_path / "one")
+    space = load_text(SPEC).space
+    number = stage.start(space, CONFIG, seed=0)
+    journal = tmp_path / "one" / JOURNAL
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (journal.stat().st_size + 20, limits[1]))
+        with pytest.raises(LedgerError, match="free space"), stage.batch():
+            stage.record_epoch(number, 1, {"epoch": 1}, 0.5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    stage.record_epoch(number, 1, {"epoch": 1}, 0.5)
+    assert reopen(tmp_path / "one").trials()[0].values == (0.5,)
