@@ -52,7 +52,7 @@ class Domain:
     @property
     def takes_alternatives(self) -> bool:
         """Whether its values are words, each of which can have a space of its own."""
-        return bool(self.words) and all(isinstance(word, str) for word in self.words)
+        return self.kind is None and bool(self.words) and all(isinstance(word, str) for word in self.words)
 
     def describe(self) -> str:
         """Say in words what is allowed: ``a whole number from 1 to 8``."""

@@ -190,11 +190,10 @@ def _define_space(context: Context, definitions: Schema) -> Schema:
             if key not in dict(context):
                 domain = find_domain(record, key)
                 if domain.takes_alternatives:
-                    value = _build_words(key, domain, context, definitions)
+                    properties[key] = {**_build_words(key, domain, context, definitions), **_annotate(field)}
                 else:
                     definitions[f"{owner}.{key}"] = {**_build_numbers(domain), **_annotate(field)}
-                    value = {"$ref": f"#/$defs/{owner}.{key}"}
-                properties[key] = {**value, **_annotate(field)}
+                    properties[key] = {"$ref": f"#/$defs/{owner}.{key}"}
     definitions[name] = _build_object(properties)
     return reference
 
@@ -211,15 +210,23 @@ def _sort_context(context: Context) -> Context:
 
 def _build_words(key: str, domain: Domain, context: Context, definitions: Schema) -> Schema:
     """Describe a hyperparameter whose options can have spaces of their own."""
-    alternatives: Schema = {}
-    for word in domain.words:
-        assert isinstance(word, str)
-        inner = _sort_context((*context, (key, word))) if key in COMPONENTS else context
-        described = {"description": COMPONENTS[key][word].__doc__} if key in COMPONENTS else {}
-        alternatives[word] = {"anyOf": [{"type": "null"}, _define_space(inner, definitions)], **described}
-    words = {"enum": list(domain.words)}
     definition = f"{_name_space(context)}.{key}"
-    definitions[definition] = {**_build_object(alternatives), "minProperties": 1}
+    if key in COMPONENTS:
+        alternatives: Schema = {}
+        for word in domain.words:
+            assert isinstance(word, str)
+            inner = _define_space(_sort_context((*context, (key, word))), definitions)
+            alternatives[word] = {"anyOf": [{"type": "null"}, inner], "description": COMPONENTS[key][word].__doc__}
+        definitions[definition] = {**_build_object(alternatives), "minProperties": 1}
+    else:
+        space = {"anyOf": [{"type": "null"}, _define_space(context, definitions)]}
+        definitions[definition] = {
+            "type": "object",
+            "propertyNames": {"enum": list(domain.words)},
+            "additionalProperties": space,
+            "minProperties": 1,
+        }
+    words = _build_domain(domain)
     mapping = {"$ref": f"#/$defs/{definition}"}
     choice = {"anyOf": [_build_list(words), mapping]}
     return {"anyOf": [words, _build_object({"choice": choice}, ["choice"]), {**mapping, "maxProperties": 1}]}

@@ -11,12 +11,36 @@ from tuner.spec.space import Scalar, Space
 class DataSpec(SpecModel):
     """Which images, and how many of the training split are set aside for validation."""
 
-    name: Literal["digits", "parquet"] = Field(
-        description="digits: 1,797 real 8x8 images that need no download; "
-        "parquet: a folder with train.parquet and test.parquet."
+    name: Literal[
+        "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "imagenet", "folder", "parquet", "idx"
+    ] = Field(
+        description="digits: 1,797 real 8x8 images that need no download. mnist, fashion_mnist, cifar10, cifar100, svhn: "
+        "downloaded unless they are there. imagenet, folder: a folder a class. parquet: train.parquet and "
+        "test.parquet, or folders of those names with several files. idx: MNIST's format."
     )
-    path: str | None = Field(default=None, description="The data set's folder, where it has one.")
+    path: str | None = Field(
+        default=None,
+        description="The data set's folder, or an address such as s3://bucket/folder for parquet; what is downloaded "
+        "needs none.",
+    )
     validation: float = Field(default=0.2, gt=0, lt=1, description="Share of the training split for validation.")
+    fraction: float = Field(
+        default=1.0, gt=0, le=1, description="Share of the training images to train on: start with little data."
+    )
+    labels: Literal["fine", "coarse"] = Field(
+        default="fine", description="cifar100 alone: its 100 classes, or its 20 superclasses."
+    )
+    size: int | None = Field(
+        default=None,
+        ge=8,
+        le=512,
+        description="Images are scaled to this many pixels along their shorter side and their middle square is taken; "
+        "needed where they differ in size.",
+    )
+    corrupt: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of the images that may fail to decode; they are named and left out."
+    )
+    download: bool = Field(default=True, description="Whether what is missing is downloaded.")
     image_column: str | None = Field(default=None, description="Column of the images; found by itself if there is one.")
     label_column: str | None = Field(default=None, description="Column of the labels; found by itself if there is one.")
 
@@ -57,6 +81,11 @@ class Stage(SpecModel):
     max_epochs: int = Field(ge=1, le=100_000, description="The last rung: a trial that gets there is complete.")
     halving: Halving | None = Field(default=Halving(), description="How poor trials are stopped; none: they are not.")
     sampler: Literal["tpe", "random"] = Field(default="tpe", description="What suggests configurations.")
+    fidelity: Literal["epochs", "data"] = Field(
+        default="epochs",
+        description="What a trial gets more of from rung to rung: epochs; or data too, for its first epoch trains on "
+        "1/max_epochs of the training images, the second on twice as many, the last on all.",
+    )
     narrow: Narrow | None = Field(
         default=None, description="Narrow the space of the stage before; none: the whole space."
     )
@@ -65,9 +94,14 @@ class Stage(SpecModel):
 class Resources(SpecModel):
     """What one trial gets, and how many run at once."""
 
-    cpus: int = Field(default=1, ge=1, description="CPU cores a trial, each with one thread.")
+    cpus: int = Field(default=1, ge=1, description="CPU cores of a trial, or of each of its workers; a thread each.")
     gpus: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
         default="auto", description="GPUs a trial, or a share of one; auto: one if there is any."
+    )
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto",
+        description="Processes that train one trial together, each with its share of every batch, its CPUs and a GPU "
+        "if there are any; auto: one for each whole GPU of a trial.",
     )
     trials_at_once: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default="auto", description="Trials that run at the same time; auto: as many as fit."
@@ -117,5 +151,8 @@ class TrainingSpec(SpecModel):
     objective: Objective = Field(default=Objective(), description="What tells the best epoch.")
     config: dict[str, Scalar] = Field(description="The hyperparameters, all constants: one point of a space.")
     epochs: int = Field(ge=1, le=100_000, description="Passes over the training images.")
+    fidelity: Literal["epochs", "data"] = Field(
+        default="epochs", description="data: the first epoch trains on 1/epochs of the training images, and so on."
+    )
     seed: int = Field(default=0, ge=0, lt=2**32, description="The same seed gives the same weights.")
     origin: str | None = Field(default=None, description="The trial and the search that the configuration comes from.")

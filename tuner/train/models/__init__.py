@@ -1,17 +1,18 @@
 """The families of networks: one file each, from hyperparameters to a module."""
 
+import importlib
+
 import torch
 from torch import nn
 
-from tuner.spec.hyperparameters import Hyperparameters, LeNet, SimpleCnn
+from tuner.spec.hyperparameters import ARCHITECTURES, Hyperparameters
 from tuner.train.models.classifier import Classifier
 from tuner.train.models.dropout import Dropout
-from tuner.train.models.lenet import build_lenet
 from tuner.train.models.randomness import Randomness
-from tuner.train.models.resnet import build_resnet
-from tuner.train.models.simple_cnn import build_simple_cnn
 
 __all__ = ["Classifier", "Dropout", "Randomness", "build_model"]
+
+FAMILIES = {record: family for family, record in ARCHITECTURES.items()}
 
 
 def build_model(
@@ -37,15 +38,18 @@ def build_model(
     Returns
     -------
     Module
-        On the CPU, from normalised float (batch, channels, height, width) to float (batch, num_classes).
+        On the CPU, or on the meta device within ``with torch.device("meta")``, where it has shapes and no weights.
+        From normalised float (batch, channels, height, width) to float (batch, num_classes). While training, a network
+        with heads at several depths returns a tuple, the last layer's scores first; its ``auxiliary_weight`` says what
+        the others count in the loss.
     """
     architecture = hyperparameters.architecture
-    options = (hyperparameters.dropout, randomness)
+    family = FAMILIES[type(architecture)]
+    # imported when it is wanted: some families need torchvision, which takes a second and tens of megabytes
+    build = getattr(importlib.import_module(f"tuner.train.models.{family}"), f"build_{family}")
     # a layer draws weights as it is made, from the global generator; they are overwritten and the generator
     # is put back
     with torch.random.fork_rng(devices=[]):
-        if isinstance(architecture, SimpleCnn):
-            return build_simple_cnn(architecture, image_shape, num_classes, *options)
-        if isinstance(architecture, LeNet):
-            return build_lenet(architecture, image_shape, num_classes, *options)
-        return build_resnet(architecture, image_shape, num_classes, *options)
+        network = build(architecture, image_shape, num_classes, hyperparameters.dropout, randomness)
+    assert isinstance(network, nn.Module)
+    return network

@@ -11,7 +11,7 @@ def initialise(layer: nn.Conv2d | nn.Linear, activation: str, generator: Generat
     Parameters
     ----------
     layer : Conv2d or Linear
-        What to fill.
+        What to fill; on the meta device there is nothing to do.
     activation : str
         What follows: relu [1]_, tanh [2]_, or none for the layer of the class scores. Its weights are uniform
         up to ``0.5 / sqrt(fan_in)``, a twelfth of the variance that would be kept: all classes are about as
@@ -25,6 +25,8 @@ def initialise(layer: nn.Conv2d | nn.Linear, activation: str, generator: Generat
     .. [2] Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
        AISTATS 2010, equation 16.
     """
+    if layer.weight.is_meta:
+        return
     if activation == "relu":
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
     elif activation == "tanh":
