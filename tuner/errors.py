@@ -8,6 +8,7 @@ TunerError                      anything that tuner itself explains to the user
 │   ├── ResourceError           more was asked for than the machines have
 │   └── SearchNotFoundError     no search of that name, or not the kind that is needed
 └── RunError                    the input was right and the run failed: exit code 1
+    ├── OutOfMemoryError        a training does not fit into its device's memory
     ├── ClusterError            Ray cannot be started or was lost
     ├── LedgerError             the record cannot be read or written
     └── TrackingError           MLflow cannot be reached
@@ -51,6 +52,10 @@ class SearchNotFoundError(InputError):
 
 class RunError(TunerError):
     """The input was right and the run failed."""
+
+
+class OutOfMemoryError(RunError):
+    """A training does not fit into its device's memory."""
 
 
 class ClusterError(RunError):

@@ -25,7 +25,7 @@ def measure(name: str, cache: Path) -> list[list[float]]:
     """Train two epochs on digits; training and validation loss of each."""
     use_threads(1)
     results = run_training(CONFIGS[name], DataSpec(name="digits"), Objective(), max_epochs=2, seed=0, cache=cache)
-    return [[round(result.train_loss, 5), round(result.val_loss, 5)] for result, _ in results]
+    return [[round(result.train_loss, 5), round(result.val_loss, 5)] for result, *_ in results]
 
 
 @pytest.mark.parametrize("name", CONFIGS)

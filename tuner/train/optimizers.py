@@ -1,16 +1,16 @@
-"""From gradients to steps: optimizers, the L2 term, and how the learning rate falls.
+"""From gradients to steps: optimizers, the L2 term, and what keeps gradients short.
 
 The arithmetic is that of torch's own functions below its ``Optimizer`` class. The class itself imports
 torch's compiler at its first use, which costs every worker a second.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
+from torch.optim.rmsprop import rmsprop
 from torch.optim.sgd import sgd
 
 from tuner.spec import hyperparameters as spec
@@ -18,21 +18,23 @@ from tuner.spec import hyperparameters as spec
 # the paper's and torch's values
 ADAM_DECAYS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
+RMSPROP_EPSILON = 1e-8
+MUON_ITERATION = (3.4445, -4.7750, 2.0315)  # the reference's coefficients, steepest at zero
+MUON_ITERATIONS = 5
+MUON_SCALE = 0.2  # of a step's root mean square beside AdamW's, so that learning rates mean the same in both
 
 
 def find_weights(model: nn.Module) -> list[nn.Parameter]:
-    """Find the weights that are kept small by ``l2`` and by AdamW's ``weight_decay``.
+    """Find the weights that are kept small by ``l2`` and by ``weight_decay``.
 
-    These are the filters of convolutions and the matrices of dense layers. Biases and the scale and shift of
-    batch normalisation are left alone: they add little to what a network can fit, and shrinking them only
-    shifts its output.
+    These are the filters of convolutions and the matrices of dense and attention layers. Biases, the scale and
+    shift of normalisations and the positions of a transformer are left alone: they add little to what a network
+    can fit, and shrinking them only shifts its output.
     """
     return [
         parameter
-        for module in model.modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-        for name, parameter in module.named_parameters(recurse=False)
-        if name == "weight"
+        for name, parameter in model.named_parameters()
+        if parameter.ndim >= 2 and name.endswith(("weight", "in_proj_weight"))
     ]
 
 
@@ -48,7 +50,7 @@ class Sgd:
 
     Notes
     -----
-    ----- As in torch, and other than in [1]_, the learning rate multiplies the sum of gradients rather than
+    As in torch, and other than in [1]_, the learning rate multiplies the sum of gradients rather than
     each of them, so that a falling learning rate acts at once.
 
     References
@@ -157,7 +159,142 @@ class AdamW:
         _copy_all(state["steps"], self._steps)
 
 
-Optimizer: TypeAlias = Sgd | AdamW
+class RmsProp:
+    """Each gradient over the root of its running mean square.
+
+    Parameters
+    ----------
+    options : spec.RmsProp
+        The smoothing of the mean square, and the momentum.
+    parameters : iterable of Parameter
+        What to train, on its device.
+
+    References
+    ----------
+    .. [1] Tieleman and Hinton, "Lecture 6.5 - RMSProp", Neural Networks for Machine Learning, Coursera, 2012.
+    """
+
+    def __init__(self, options: spec.RmsProp, parameters: Iterable[nn.Parameter]) -> None:
+        self._options = options
+        self._parameters: list[Tensor] = list(parameters)
+        self._squares = [torch.zeros_like(parameter) for parameter in self._parameters]
+        self._velocities = [torch.zeros_like(one) for one in self._parameters] if options.momentum > 0 else []
+        self._steps = [torch.zeros(()) for _ in self._parameters]
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """Take one step, by the gradients that the parameters hold."""
+        rmsprop(
+            self._parameters,
+            _get_gradients(self._parameters),
+            self._squares,
+            [],
+            self._velocities,
+            self._steps,
+            foreach=True,
+            lr=learning_rate,
+            alpha=self._options.smoothing,
+            eps=RMSPROP_EPSILON,
+            weight_decay=0.0,
+            momentum=self._options.momentum,
+            centered=False,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next step depends on, beside the parameters."""
+        return {"squares": self._squares, "velocities": self._velocities}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what another optimizer's ``state_dict`` returned."""
+        _copy_all(state["squares"], self._squares)
+        _copy_all(state["velocities"], self._velocities)
+
+
+class Muon:
+    """Momentum whose matrix is made orthogonal, for hidden layers; AdamW for everything else.
+
+    Parameters
+    ----------
+    options : spec.Muon
+        The momentum, and the decoupled decay of all weights.
+    model : Module
+        What to train, on its device.
+
+    Notes
+    -----
+    A filter of shape (out, in, height, width) counts as a matrix of ``out`` rows. The first and the last weight of
+    the network, biases and all other vectors are AdamW's, as in the reference. The step is scaled so that its root
+    mean square is about AdamW's [2]_: one learning rate serves both parts.
+
+    References
+    ----------
+    .. [1] Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
+    .. [2] Liu et al., "Muon is Scalable for LLM Training", 2025, arXiv:2502.16982, equation 4.
+    """
+
+    def __init__(self, options: spec.Muon, model: nn.Module) -> None:
+        self._options = options
+        weights = find_weights(model)
+        self._hidden: list[Tensor] = list(weights[1:-1])
+        ids = {id(parameter) for parameter in self._hidden}
+        others = [parameter for parameter in model.parameters() if id(parameter) not in ids]
+        ends = [weight for weight in weights if id(weight) not in ids]
+        self._adamw = AdamW(spec.AdamW(weight_decay=options.weight_decay), others, ends)
+        self._velocities = [torch.zeros_like(weight) for weight in self._hidden]
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """Take one step, by the gradients that the parameters hold."""
+        self._adamw.step(learning_rate)
+        momentum = self._options.momentum
+        for weight, gradient, velocity in zip(
+            self._hidden, _get_gradients(self._hidden), self._velocities, strict=True
+        ):
+            velocity.lerp_(gradient, 1 - momentum)
+            ahead = gradient.lerp(velocity, momentum)
+            step = orthogonalise(ahead.flatten(1))
+            weight.mul_(1 - learning_rate * self._options.weight_decay)
+            scale = MUON_SCALE * max(step.shape) ** 0.5
+            weight.add_(step.reshape(weight.shape), alpha=-learning_rate * scale)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next step depends on, beside the parameters."""
+        return {"velocities": self._velocities, "adamw": self._adamw.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what another optimizer's ``state_dict`` returned."""
+        _copy_all(state["velocities"], self._velocities)
+        self._adamw.load_state_dict(state["adamw"])
+
+
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """Bring all singular values of a matrix near one, by a Newton-Schulz iteration.
+
+    Parameters
+    ----------
+    matrix : float tensor, shape (rows, columns)
+        A zero matrix stays one.
+
+    Returns
+    -------
+    float tensor, shape (rows, columns)
+        The same singular vectors, with singular values from about 0.7 to 1.2.
+    """
+    a, b, c = MUON_ITERATION
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    flat = matrix.T if is_tall else matrix
+    # bfloat16 is what it needs, and far slower than float32 on most CPUs
+    flat = flat.to(torch.bfloat16 if flat.device.type == "cuda" else torch.float32)
+    flat = flat / (torch.linalg.vector_norm(flat) + 1e-7)
+    for _ in range(MUON_ITERATIONS):
+        gram = flat @ flat.T
+        flat = a * flat + (b * gram + c * gram @ gram) @ flat
+    flat = flat.to(matrix.dtype)
+    orthogonal: Tensor = flat.T if is_tall else flat
+    return orthogonal
+
+
+Optimizer: TypeAlias = Sgd | AdamW | RmsProp | Muon
 
 
 def build_optimizer(hyperparameters: spec.Hyperparameters, model: nn.Module) -> Optimizer:
@@ -173,7 +310,49 @@ def build_optimizer(hyperparameters: spec.Hyperparameters, model: nn.Module) -> 
     options = hyperparameters.optimizer
     if isinstance(options, spec.AdamW):
         return AdamW(options, model.parameters(), find_weights(model))
+    if isinstance(options, spec.RmsProp):
+        return RmsProp(options, model.parameters())
+    if isinstance(options, spec.Muon):
+        return Muon(options, model)
     return Sgd(options, model.parameters())
+
+
+def measure_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Measure the length of all values of some tensors taken as one vector.
+
+    Returns
+    -------
+    float tensor without dimensions
+        On their device.
+    """
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(tensors))))
+    return norm
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[nn.Parameter], longest: float) -> Tensor:
+    """Shorten the gradient over all parameters together to a length, if it is longer.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+        Each with its gradient.
+    longest : float, above 0
+        The length.
+
+    Returns
+    -------
+    float tensor without dimensions
+        Its length before.
+
+    References
+    ----------
+    .. [1] Pascanu et al., "On the difficulty of training Recurrent Neural Networks", ICML 2013, algorithm 1.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = measure_norm(gradients)
+    torch._foreach_mul_(gradients, (longest / (norm + 1e-6)).clamp(max=1.0))
+    return norm
 
 
 def _get_gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -212,40 +391,3 @@ def add_l2_gradient(weights: Sequence[nn.Parameter], l2: float) -> Tensor:
             weight.grad.add_(weight, alpha=l2)
             squares += torch.linalg.vector_norm(weight).square()
     return squares * (l2 / 2)
-
-
-def learning_rate_factor(decay: str, progress: float) -> float:
-    """Tell what the first learning rate is multiplied by.
-
-    Parameters
-    ----------
-    decay : str
-        constant; step: a tenth from the middle and a hundredth from three quarters of the steps on; cosine:
-        half a cosine from one to zero.
-    progress : float, at least 0 and below 1
-        The share of all epochs' steps that were taken before this one. The learning rate changes with every
-        step rather than epoch, so that a training of one epoch has the whole course too.
-
-    Returns
-    -------
-    float in [0, 1]
-        The last of n steps has a progress of ``(n - 1) / n``: cosine is all but zero there, and at zero right
-        after, as a step of length zero would be wasted.
-
-    Raises
-    ------
-    ValueError
-        If there is no such decay.
-
-    References
-    ----------
-    .. [1] Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017,
-       arXiv:1608.03983, equation 5 without restarts.
-    """
-    if decay == "constant":
-        return 1.0
-    if decay == "step":
-        return 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
-    if decay == "cosine":
-        return (1 + math.cos(math.pi * progress)) / 2
-    raise ValueError(f"decay must be constant, step or cosine, got {decay!r}")

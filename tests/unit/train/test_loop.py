@@ -24,6 +24,7 @@ from tuner.train.loop import EpochResult, Trainer, derive_seed
 
 CIFAR100 = Path(__file__).parents[3] / "../shared/data/cifar100"
 CNN = SimpleCnn(depth=2, width=8)
+MEASURED_OUTSIDE = {"seconds", "images_per_second", "peak_memory_bytes"}
 EXAMPLES = {
     "simple_cnn": Hyperparameters(architecture=CNN, batch_size=16, l2=1e-3, dropout=0.3),
     "simple_cnn_batch_norm": Hyperparameters(architecture=SimpleCnn(depth=2, width=8, batch_norm=True), batch_size=16),
@@ -57,7 +58,7 @@ def one_thread() -> Iterator[None]:
 def get_numbers(results: list[EpochResult]) -> list[dict[str, Any]]:
     """All that an epoch measured but time."""
     timeless = [dataclasses.asdict(result) for result in results]
-    return [{k: v for k, v in one.items() if k not in {"seconds", "images_per_second"}} for one in timeless]
+    return [{k: v for k, v in one.items() if k not in MEASURED_OUTSIDE} for one in timeless]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
