@@ -35,9 +35,12 @@ def train(
     """
     spec = load_training_spec(spec_path, overrides)
     from tuner.report.leaderboard import format_objective
+    from tuner.train.data import prepare
     from tuner.train.run import run_training, use_threads
 
     use_threads(cpus)
+    for note in prepare(spec.data, cache.absolute()).notes:
+        click.echo(f"data: {note}", err=True)
     best = None
     results = run_training(
         spec.config,
@@ -48,8 +51,9 @@ def train(
         cache=cache.absolute(),
         device=device,
         model=output,
+        is_growing=spec.fidelity == "data",
     )
-    for result, is_best in results:
+    for result, is_best, _ in results:
         best = result if is_best else best
         if as_json:
             click.echo(json.dumps(dataclasses.asdict(result)))

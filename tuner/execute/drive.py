@@ -46,10 +46,12 @@ def drive(run: SearchRun, placement: Placement, scratch: Path, train: TrainFunct
     """
     silence()
     lanes = Lanes(run, placement.trials_at_once, time.monotonic)
+    needs: dict[str, float] = {"cpu": placement.cpus, "gpu": placement.gpus}
+    if placement.workers > 1:
+        # Ray Train places them and counts what they take; the trial only listens, and Tune wants it to take something
+        needs = {"cpu": 0, "memory": 1}
     ray_tuner = tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(TrialActor, train=train), {"cpu": placement.cpus, "gpu": placement.gpus}
-        ),
+        tune.with_resources(tune.with_parameters(TrialActor, train=train), needs),
         tune_config=tune.TuneConfig(
             search_alg=ConcurrencyLimiter(LaneSearcher(lanes), max_concurrent=placement.trials_at_once),
             scheduler=LaneScheduler(lanes),

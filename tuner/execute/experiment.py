@@ -105,7 +105,8 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
                     mirror.notice()
             return "complete"
         before = read_before(spec, around.results)
-        prepare(spec.data, around.cache)
+        for note in prepare(spec.data, around.cache).notes:
+            watcher.say(f"data: {note}")
         loading = Thread(target=import_module, args=("tuner.execute.drive",), daemon=True)
         with mirrored(folder, around, watcher) as mirror, connected(around.ray_address, meanwhile=loading) as nodes:
             from tuner.execute.drive import SearchRun, drive, train_trial  # takes as long as Ray takes to start

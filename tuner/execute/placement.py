@@ -9,11 +9,22 @@ from tuner.spec.search import Resources
 
 @dataclass(frozen=True)
 class Placement:
-    """What one trial gets, and how many run at once."""
+    """What one trial gets, and how many run at once.
+
+    Attributes
+    ----------
+    cpus, gpus : int, float
+        Of each of its workers.
+    trials_at_once : int
+        How many trials.
+    workers : int
+        How many processes train each of them together.
+    """
 
     cpus: int
     gpus: float
     trials_at_once: int
+    workers: int = 1
 
 
 def place(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Placement:
@@ -35,25 +46,35 @@ def place(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Placeme
     gpus = resources.gpus
     if gpus == "auto":
         gpus = 1.0 if total["GPU"] >= 1 else 0.0
-    fitting = sum(_fits(node, resources.cpus, gpus) for node in nodes)
+    workers = max(1, int(gpus)) if resources.workers == "auto" else resources.workers
+    each = gpus / workers
+    if each > 1 and not each.is_integer():
+        raise ResourceError(
+            f"resources: {gpus:g} GPUs cannot be shared out among {workers} workers; set gpus to a multiple of workers"
+        )
+    asked = f"{resources.cpus * workers} CPUs and {gpus:g} GPUs"
+    if workers > 1:
+        asked += f" (for {workers} workers of {resources.cpus} CPUs and {each:g} GPUs)"
+    # the workers of a trial may be on several nodes, one of them never is
+    fitting = sum(_fits(node, resources.cpus, each) for node in nodes) // workers
     if fitting == 0:
         raise ResourceError(
-            f"resources: a trial asks for {resources.cpus} CPUs and {gpus:g} GPUs, but the largest node has "
+            f"resources: a trial asks for {asked}, but the largest node has "
             f"{max(n.get('CPU', 0) for n in nodes):g} CPUs and {max(n.get('GPU', 0) for n in nodes):g} GPUs "
-            f"(the cluster: {total['CPU']:g} and {total['GPU']:g}); lower resources.cpus or resources.gpus"
+            f"(the cluster: {total['CPU']:g} and {total['GPU']:g}); lower resources.cpus, gpus or workers"
         )
     wanted = resources.trials_at_once
     if wanted != "auto" and wanted > fitting:
         raise ResourceError(
-            f"resources.trials_at_once: {wanted} trials of {resources.cpus} CPUs and {gpus:g} GPUs were asked for, but "
+            f"resources.trials_at_once: {wanted} trials of {asked} were asked for, but "
             f"only {fitting} fit on the cluster's {total['CPU']:g} CPUs and {total['GPU']:g} GPUs; "
             f"lower it to {fitting} or write auto"
         )
-    return Placement(resources.cpus, gpus, fitting if wanted == "auto" else wanted)
+    return Placement(resources.cpus, each, fitting if wanted == "auto" else wanted, workers)
 
 
 def _fits(node: Mapping[str, float], cpus: int, gpus: float) -> int:
-    """Count the trials that fit on one node; a share of a GPU never spans two."""
+    """Count the workers that fit on one node; a share of a GPU never spans two."""
     by_cpu = int(node.get("CPU", 0) // cpus)
     if gpus == 0:
         return by_cpu

@@ -178,10 +178,12 @@ class SearchRun:
                 cache=self._cache,
                 cpus=self._placement.cpus,
                 gpu=self._placement.gpus > 0,
+                workers=self._placement.workers,
+                is_growing=stage.fidelity == "data",
                 epochs_recorded=ask.epochs_recorded,
             )
 
-    def report(self, task: TrialTask, measured: Mapping[str, float] | None) -> bool:
+    def report(self, task: TrialTask, measured: Mapping[str, Any] | None) -> bool:
         """Record an epoch and decide whether the trial goes on.
 
         Parameters

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -127,7 +128,7 @@ class StageRun:
         self.views[number] = TrialView(number=number, config=config, values=(), state="running")
         return Ask(number, config, seed, 0)
 
-    def report(self, number: int, measured: Mapping[str, float]) -> bool:
+    def report(self, number: int, measured: Mapping[str, Any]) -> bool:
         """Record an epoch, once, and decide whether the trial goes on.
 
         Parameters
@@ -135,7 +136,7 @@ class StageRun:
         number : int
             The trial.
         measured : mapping
-            What the epoch measured, ``epoch`` among it.
+            What the epoch measured, ``epoch`` among it, and perhaps ``execution``: how the device was used.
 
         Returns
         -------
@@ -149,7 +150,11 @@ class StageRun:
         with self.ledger.batch():  # an epoch and its verdict are one record
             if epoch == len(view.values) + 1:
                 value = self._best_so_far(view, measured)
-                self.ledger.record_epoch(number, epoch, measured, self._sign * value)
+                execution = measured.get("execution")
+                if execution is not None:
+                    self.ledger.record_execution(number, execution)
+                numbers = {name: value for name, value in measured.items() if name != "execution"}
+                self.ledger.record_epoch(number, epoch, numbers, self._sign * value)
                 self.views[number] = dataclasses.replace(view, values=(*view.values, value))
             decision = self._judge(number, epoch)
         if decision.state is not None:

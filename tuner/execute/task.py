@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from tuner.spec.search import DataSpec, Objective
 from tuner.spec.space import Config
@@ -37,7 +37,11 @@ class TrialTask:
     cpus : int
         Threads to train with.
     gpu : bool
-        Whether a GPU is given.
+        Whether a GPU is given, to each worker if there are several.
+    workers : int
+        How many processes train it together, each with ``cpus``.
+    is_growing : bool
+        Whether its epochs train on more and more of the images.
     epochs_recorded : int
         How many epochs the ledger has already; a resumed trial reports only later ones.
     """
@@ -53,6 +57,8 @@ class TrialTask:
     cache: Path
     cpus: int = 1
     gpu: bool = False
+    workers: int = 1
+    is_growing: bool = False
     epochs_recorded: int = 0
 
     def __deepcopy__(self, memo: object) -> "TrialTask":
@@ -60,5 +66,6 @@ class TrialTask:
         return self
 
 
-Epochs: TypeAlias = Iterator[Mapping[str, float]]
+# what an epoch measured by name; the first that is reported has, as ``execution``, how its device was used
+Epochs: TypeAlias = Iterator[Mapping[str, Any]]
 TrainFunction: TypeAlias = Callable[[TrialTask | None], Epochs]

@@ -2,15 +2,19 @@
 
 import dataclasses
 import gc
+import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from tuner.execute.task import LAST, MODEL, Epochs, TrainFunction, TrialTask
+
+if TYPE_CHECKING:
+    from tuner.train.workers import Workers
 
 
 def train_trial(task: TrialTask | None) -> Epochs:
@@ -21,12 +25,23 @@ def train_trial(task: TrialTask | None) -> Epochs:
     task : TrialTask or None
         The trial; None only loads what every trial needs.
     """
-    # torch takes seconds to import and 400 MB to hold, which only workers should pay
-    from tuner.train.run import run_training, use_threads
+    if task is not None and task.workers > 1:
+        from tuner.execute.distributed import train_together
 
-    if task is None:
+        yield from train_together(task)
         return
-    use_threads(task.cpus)
+    # torch takes seconds to import and 400 MB to hold, which only workers should pay
+    from tuner.train.run import use_threads
+
+    if task is not None:
+        use_threads(task.cpus)
+        yield from train_alone(task)
+
+
+def train_alone(task: TrialTask, workers: "Workers | None" = None) -> Generator[Mapping[str, Any], None, None]:
+    """Train one trial in this process, or this process's share of it, and yield what the ledger has not got."""
+    from tuner.train.run import run_training
+
     task.folder.mkdir(parents=True, exist_ok=True)
     results = run_training(
         task.config,
@@ -38,10 +53,15 @@ def train_trial(task: TrialTask | None) -> Epochs:
         device="cuda" if task.gpu else "cpu",
         checkpoint=task.folder / LAST,
         model=task.folder / MODEL,
+        is_growing=task.is_growing,
+        workers=workers,
     )
-    for result, _ in results:
+    for result, _, acceleration in results:
         if result.epoch > task.epochs_recorded:
-            yield {**dataclasses.asdict(result), "timestamp": time.time()}
+            measured = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
+            if result.epoch == task.epochs_recorded + 1:
+                measured["execution"] = {**dataclasses.asdict(acceleration), "workers": task.workers}
+            yield {**measured, "timestamp": time.time()}
 
 
 class TrialActor(tune.Trainable):
@@ -90,3 +110,5 @@ class TrialActor(tune.Trainable):
         """Free what the trial holds: its network, and the generator that refers to it."""
         self._epochs, self._ahead = iter(()), None
         gc.collect()
+        if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # what a trial that failed for want of memory held is the next one's

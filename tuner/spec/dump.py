@@ -94,6 +94,7 @@ def dump_training_spec(spec: TrainingSpec) -> str:
         "objective": spec.objective.model_dump(),
         "config": nest_config(spec.config),
         "epochs": spec.epochs,
+        **({} if spec.fidelity == "epochs" else {"fidelity": spec.fidelity}),
         "seed": spec.seed,
         **({} if spec.origin is None else {"origin": spec.origin}),
     }
@@ -168,6 +169,7 @@ def _nest_stage(stage: Stage, *, can_narrow: bool) -> dict[str, Any]:
         "max_epochs": stage.max_epochs,
         "halving": "none" if stage.halving is None else stage.halving.model_dump(),
         "sampler": stage.sampler,
+        "fidelity": stage.fidelity,
         **({"narrow": narrow} if can_narrow else {}),
     }
 

@@ -226,6 +226,11 @@ class Hyperparameters(SpecModel):
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each label that is spread evenly over all classes."
     )
+    class_weights: Literal["none", "balanced"] = Field(
+        default="none",
+        description="balanced: in training an image counts the more the fewer its class has, so that all classes count "
+        "the same.",
+    )
     gradient_clip: float = Field(
         default=0.0, ge=0, description="Longest gradient over all weights; a longer one is shortened to it; 0: none is."
     )

@@ -24,7 +24,15 @@ from tuner.spec.search import (
     Stage,
     Tracking,
 )
-from tuner.spec.sections import DURATION_PATTERN, NAME_PATTERN, NATURAL_MODES, STORE_PATTERN
+from tuner.spec.sections import (
+    DATA_KEYS,
+    DURATION_PATTERN,
+    NAME_PATTERN,
+    NATURAL_MODES,
+    PATH_NEEDED,
+    STORE_PATTERN,
+    find_owners,
+)
 from tuner.spec.stages_section import STAGE_PATTERN
 
 Schema = dict[str, Any]
@@ -106,14 +114,20 @@ def _build_name() -> Schema:
 
 
 def _build_data() -> Schema:
-    absent = {"type": "null"}
-    folder = {
-        "if": {"properties": {"name": {"const": "parquet"}}, "required": ["name"]},
-        "then": {"properties": {"path": {"type": "string", "minLength": 1}}, "required": ["path"]},
-        "else": {"properties": {"path": absent, "image_column": absent, "label_column": absent}},
-    }
-    names = [name for name in find_domain(DataSpec, "name").words if name != "parquet"]
-    return {"anyOf": [{"enum": names}, {**_build_record(DataSpec), **folder}]}
+    names = [str(name) for name in find_domain(DataSpec, "name").words]
+    rules: list[Schema] = []
+    for name in names:
+        fixed = {
+            key: {"const": DataSpec.model_fields[key].default} for key in DATA_KEYS if name not in find_owners(key)
+        }
+        path = {"type": "string", "minLength": 1, **({} if name == "parquet" else {"not": {"pattern": "://"}})}
+        if name in PATH_NEEDED:
+            then = {"properties": {"path": path, **fixed}, "required": ["path"]}
+        else:
+            then = {"properties": {"path": {"anyOf": [{"type": "null"}, path]}, **fixed}}
+        rules.append({"if": {"properties": {"name": {"const": name}}, "required": ["name"]}, "then": then})
+    alone = [name for name in names if name not in PATH_NEEDED]
+    return {"anyOf": [{"enum": alone}, {**_build_record(DataSpec), "allOf": rules}]}
 
 
 def _build_objective() -> Schema:

@@ -8,7 +8,7 @@ from typing import Any
 from tuner.errors import SpecError
 from tuner.spec.faults import Fault, Place, list_faults
 from tuner.spec.overrides import apply_overrides
-from tuner.spec.search import FinishedSearch, SearchSpec, TrainingSpec
+from tuner.spec.search import FinishedSearch, Objective, SearchSpec, TrainingSpec
 from tuner.spec.sections import (
     read_data,
     read_limits,
@@ -18,7 +18,7 @@ from tuner.spec.sections import (
     read_section,
     read_tracking,
 )
-from tuner.spec.space import Choice, Scalar, Space
+from tuner.spec.space import Choice, Parameter, Scalar, Space
 from tuner.spec.space_section import read_space
 from tuner.spec.stages_section import read_stages
 from tuner.spec.yaml_tree import MapNode, Node, parse_yaml, show
@@ -144,7 +144,25 @@ def _read_search(tree: MapNode, faults: list[Fault], warnings: list[Fault]) -> d
     if isinstance(space, Space) and all(parameter.is_constant for parameter in space.parameters):
         message = "nothing varies, so every trial is the same; write a distribution: {loguniform: [1e-4, 1]}"
         warnings.append(Fault(tree.keys["space"], message))
+    if isinstance(space, Space) and values.get("objective", Objective()).metric == "val_loss":
+        warnings.extend(_find_unlike_losses(space, tree.keys["objective"]))
     return values
+
+
+def _find_unlike_losses(space: Space, place: Place) -> list[Fault]:
+    """Warn of losses that are compared and mean different things."""
+    families = {option for p in space.parameters if p.name == "architecture" for option in _get_options(p)}
+    if "hog_svm" not in families or len(families) == 1:
+        return []
+    message = (
+        "the loss of hog_svm is a hinge loss and that of the other families cross-entropy, so they cannot be compared "
+        "by val_loss; write objective: val_accuracy, or search hog_svm by itself"
+    )
+    return [Fault(place, message)]
+
+
+def _get_options(parameter: Parameter) -> tuple[Scalar, ...]:
+    return parameter.distribution.options if isinstance(parameter.distribution, Choice) else ()
 
 
 def _read_finished(node: Node, faults: list[Fault]) -> FinishedSearch | None:

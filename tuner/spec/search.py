@@ -14,8 +14,8 @@ class DataSpec(SpecModel):
     name: Literal[
         "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "imagenet", "folder", "parquet", "idx"
     ] = Field(
-        description="digits: 1,797 real 8x8 images that need no download. mnist, fashion_mnist, cifar10, cifar100, svhn: "
-        "downloaded unless they are there. imagenet, folder: a folder a class. parquet: train.parquet and "
+        description="digits: 1,797 real 8x8 images that need no download. mnist, fashion_mnist, cifar10, cifar100, "
+        "svhn: downloaded unless they are there. imagenet, folder: a folder a class. parquet: train.parquet and "
         "test.parquet, or folders of those names with several files. idx: MNIST's format."
     )
     path: str | None = Field(

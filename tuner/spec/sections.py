@@ -18,6 +18,17 @@ Reader = Callable[[Node, list[Fault]], Any]
 NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 DURATION_PATTERN = r"(?=[0-9])([0-9]+(\.[0-9]+)?d)?([0-9]+(\.[0-9]+)?h)?([0-9]+(\.[0-9]+)?m)?([0-9]+(\.[0-9]+)?s)?"
 STORE_PATTERN = r"auto|off|databricks|(https?|sqlite|postgresql|mysql|mssql|databricks)(\+[a-z0-9]+)?://.+"
+PATH_NEEDED = ("folder", "idx", "imagenet", "parquet")
+DOWNLOADED = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
+DATA_KEYS: dict[str, tuple[str, ...]] = {  # which data sets a key goes with, where not with all
+    "path": (*PATH_NEEDED, *DOWNLOADED),
+    "labels": ("cifar100",),
+    "size": ("folder", "imagenet", "parquet"),
+    "corrupt": ("folder", "imagenet", "parquet"),
+    "download": DOWNLOADED,
+    "image_column": ("parquet",),
+    "label_column": ("parquet",),
+}
 NATURAL_MODES = {"val_accuracy": "max", "val_loss": "min"}
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
@@ -99,20 +110,40 @@ def read_name(node: Node, faults: list[Fault]) -> str | None:
 
 
 def read_data(node: Node, faults: list[Fault]) -> DataSpec | None:
-    """Read which images to train on: a mapping, or the name of a data set that needs no more."""
+    """Read which images to train on: a mapping, or the name of a data set that needs no more.
+
+    A key that the data set has no use for is a fault unless it says what it says anyhow: a file that was
+    written with all its defaults can be read again.
+    """
     num_faults = len(faults)
     values = read_section(_expand(node, "name"), DataSpec, faults)
-    name = values.get("name")
-    is_path_wrong = isinstance(node, MapNode) and "path" in node.entries and "path" not in values
-    if name == "parquet" and not values.get("path") and not is_path_wrong:
-        message = "path is missing; the data set parquet is a folder, so write path: FOLDER"
+    name, path = values.get("name"), values.get("path")
+    entries = node.entries if isinstance(node, MapNode) else {}
+    is_path_wrong = "path" in entries and "path" not in values
+    if name in PATH_NEEDED and not path and not is_path_wrong:
+        message = f"path is missing; the data set {name} is a folder, so write path: FOLDER"
         faults.append(Fault(node.place, message))
-    if name not in {None, "parquet"} and isinstance(node, MapNode):
-        for key in ("path", "image_column", "label_column"):
-            if values.get(key) is not None:
-                message = f"the data set {name} has no {key}; take it out, or write name: parquet"
+    elif path == "":
+        faults.append(Fault(entries["path"].place, "is empty; name a folder or take it out"))
+    elif isinstance(path, str) and re.search(r"://[^/@]*:[^/]*@", path):
+        message = "a password does not belong here, for the file is copied with the results; set it in the environment"
+        faults.append(Fault(entries["path"].place, message))
+    elif isinstance(path, str) and "://" in path and name != "parquet":
+        message = f"the data set {name} is read from a folder of this machine; copy it there"
+        faults.append(Fault(entries["path"].place, message))
+    if isinstance(name, str) and isinstance(node, MapNode):
+        for key, value in values.items():
+            owners = find_owners(key)
+            if name not in owners and value != DataSpec.model_fields[key].default:
+                message = f"the data set {name} has no {key}; take it out, or write name: {enumerate_words(owners)}"
                 faults.append(Fault(node.keys[key], message))
     return DataSpec(**values) if len(faults) == num_faults else None
+
+
+def find_owners(key: str) -> tuple[str, ...]:
+    """Return the data sets that a key of the data section goes with."""
+    names = tuple(str(word) for word in find_domain(DataSpec, "name").words)
+    return DATA_KEYS.get(key, names)
 
 
 def read_objective(node: Node, faults: list[Fault]) -> Objective | None:

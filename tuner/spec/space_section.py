@@ -255,7 +255,7 @@ def _explain_unknown(key: str, prefix: str) -> str:
             homes.append(f"{component}: {{choice: {{{', '.join(f'{o}: {{{key}: ...}}' for o in owners)}}}}}")
     if homes:
         advice = f"; it belongs under {enumerate_words(homes)}"
-        listing = f"; allowed: {enumerate_words(allowed)}"
+        listing = ""
     else:
         listing = suggest_among(key, allowed)
         advice = "" if suggest(key, allowed) else suggest(key, elsewhere)

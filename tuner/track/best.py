@@ -19,12 +19,14 @@ def rank_trials(trials: Iterable[TrialRecord], *, maximize: bool) -> list[TrialR
 def describe_training(trial: TrialRecord, stage: StageLedger, search: str) -> TrainingSpec:
     """Say how a trial is trained again."""
     spec = load_text(stage.attributes["spec"], "the ledger")
+    own = next(s for s in spec.stages if s.name == stage.name)
     return TrainingSpec(
         name=spec.name,
         data=spec.data,
         objective=spec.objective,
         config=dict(trial.config),
-        epochs=next(s.max_epochs for s in spec.stages if s.name == stage.name),
+        epochs=own.max_epochs,
+        fidelity=own.fidelity,
         seed=trial.seed,
         origin=f"{search}/{trial.name}",
     )

@@ -9,7 +9,7 @@ import contextlib
 import datetime
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import LedgerError, SearchNotFoundError
 from tuner.spec import load_text
-from tuner.spec.space import Choice, Config, Distribution, LogInt, LogUniform, Space, Uniform
+from tuner.spec.space import Choice, Config, Distribution, LogInt, LogUniform, Scalar, Space, Uniform
 from tuner.track.journal import open_journal
 
 Batch: TypeAlias = Callable[[], contextlib.AbstractContextManager[None]]
@@ -63,6 +63,8 @@ class TrialRecord:
         In UTC.
     error : str
         The traceback of a failed trial.
+    execution : mapping
+        How its device was used: precision and the like; empty before its first epoch.
     """
 
     stage: str
@@ -76,6 +78,7 @@ class TrialRecord:
     started: datetime.datetime | None
     ended: datetime.datetime | None
     error: str = ""
+    execution: Mapping[str, Scalar] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
@@ -180,6 +183,11 @@ class StageLedger:
             self._storage.set_trial_user_attr(trial_id, f"{_EPOCH}{epoch:06d}", dict(measured))
             self._storage.set_trial_intermediate_value(trial_id, epoch, value)
 
+    def record_execution(self, number: int, execution: Mapping[str, Scalar]) -> None:
+        """Record how a trial's device is used."""
+        with self.batch():
+            self._storage.set_trial_user_attr(self._trial_id(number), "execution", dict(execution))
+
     def end(self, number: int, state: State, reason: str, value: float, error: str = "") -> None:
         """Close a trial.
 
@@ -231,6 +239,7 @@ class StageLedger:
             started=_utc(trial.datetime_start),
             ended=_utc(trial.datetime_complete),
             error=ended.get("error", ""),
+            execution=attributes.get("execution", {}),
         )
 
 

@@ -189,8 +189,10 @@ class Mirror:
         assert run.epochs is not None, "asked above"
         state = "interrupted" if settle and trial.state == "running" else trial.state
         tags_now = []
+        if run.epochs == 0:
+            tags_now = [RunTag(f"tuner.execution.{name}", str(value)) for name, value in trial.execution.items()]
         if state != run.state:
-            tags_now = [RunTag("tuner.state", state), RunTag("tuner.reason", trial.reason or state)]
+            tags_now += [RunTag("tuner.state", state), RunTag("tuner.reason", trial.reason or state)]
             tags_now += [RunTag("tuner.error", trial.error[-5000:])] if trial.error else []
         metrics = list(_metrics(trial, run.epochs, str(attributes["metric"])))
         for start in range(0, len(metrics), _BATCH):

@@ -24,8 +24,8 @@ def build_table(trials: Iterable[TrialRecord]) -> pa.Table:
     -------
     pyarrow.Table
         Columns: stage, trial, state, reason, value (the objective at the best epoch), best_epoch, epochs, seconds,
-        seed, started, ended; ``config.NAME`` for every hyperparameter, null where the trial has none such; and what was
-        measured at the best epoch under its own name.
+        seed, started, ended; ``config.NAME`` for every hyperparameter, null where the trial has none such;
+        ``execution.NAME`` for how the device was used; and what was measured at the best epoch under its own name.
     """
     rows = [_row(trial) for trial in trials]
     columns = dict.fromkeys(key for row in rows for key in row)
@@ -57,6 +57,7 @@ def _row(trial: TrialRecord) -> dict[str, Any]:
         "started": trial.started,
         "ended": trial.ended,
         **{f"config.{name}": value for name, value in trial.config.items()},
+        **{f"execution.{name}": value for name, value in trial.execution.items()},
         **{name: value for name, value in best.items() if name not in {"epoch", "seconds", "timestamp"}},
     }
 

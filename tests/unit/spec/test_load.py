@@ -158,7 +158,7 @@ def test_the_architecture_must_be_given_under_every_alternative() -> None:
         (
             "name: digits,",
             "name: digit,",
-            "line 2, column 14, data.name: must be one of digits or parquet, found digit",
+            "line 2, column 14, data.name: must be one of digits, mnist, fashion_mnist, ",
         ),
         (
             "name: digits,",
@@ -184,7 +184,7 @@ def test_the_architecture_must_be_given_under_every_alternative() -> None:
         (
             "lenet: {}",
             "lenett: {}",
-            "line 4, column 63, space.architecture.choice.lenett: must be one of simple_cnn, lenet ",
+            "line 4, column 63, space.architecture.choice.lenett: must be one of simple_cnn, lenet, ",
         ),
         ("lenet: {}", "lenett: {}", "found lenett; did you mean lenet?"),
         ("lenet: {}", "lenet: 3", "must be a mapping of hyperparameters, or {}, found 3"),
@@ -261,12 +261,12 @@ def test_the_architecture_must_be_given_under_every_alternative() -> None:
         (
             "  learning_rate",
             "  momentum: 0.9\n  learning_rate",
-            "belongs under optimizer: {choice: {sgd: {momentum: ...}}}",
+            "belongs under optimizer: {choice: {sgd: {momentum: ...}, rmsprop: ",
         ),
         (
             "  learning_rate",
             "  depth: 3\n  learning_rate",
-            "architecture: {choice: {simple_cnn: {depth: ...}, resnet: {depth",
+            "architecture: {choice: {simple_cnn: {depth: ...}, vgg: {depth",
         ),
         (
             "  learning_rate:",
@@ -322,7 +322,7 @@ def test_a_fault_says_where_what_and_how(old: str, new: str, fault: str) -> None
         ("resources.gpus=1.5", "must be auto, a share below 1 or a whole number, found 1.5; write 1 or 2"),
         ("resources.gpus=-1", "must be auto or a number of at least 0, found -1"),
         ("resources.trials_at_once=0", "must be auto or a whole number of at least 1, found 0"),
-        ("resources=3", "must be a mapping with the keys cpus, gpus and trials_at_once, found 3"),
+        ("resources=3", "must be a mapping with the keys cpus, gpus, workers and trials_at_once, found 3"),
         ("limits.time=30x", "must be a duration above 0, found 30x; write 90s"),
         ("limits.time=0", "must be a duration above 0, found 0"),
         ("limits.time_s=30", "there is no key time_s here; did you mean time?"),
@@ -441,6 +441,13 @@ def test_halving_without_a_rung_is_warned_of() -> None:
 def test_a_search_in_which_nothing_varies_is_warned_of() -> None:
     (warning,) = find_warnings("space={architecture: lenet}")
     assert "nothing varies" in warning
+
+
+def test_losses_that_cannot_be_compared_are_warned_of() -> None:
+    (warning,) = find_warnings("objective=val_loss", "space.architecture={choice: [lenet, hog_svm]}")
+    assert "objective: the loss of hog_svm is a hinge loss" in warning
+    assert find_warnings("objective=val_accuracy", "space.architecture={choice: [lenet, hog_svm]}") == []
+    assert find_warnings("objective=val_loss", "space.architecture=hog_svm") == []
 
 
 def test_a_training_loads() -> None:

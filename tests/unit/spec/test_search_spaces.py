@@ -7,7 +7,9 @@ import jsonschema
 import pytest
 
 from tuner.spec import FinishedSearch, Space, build_json_schema, load_spec
-from tuner.spec.hyperparameters import COMPONENTS
+from tuner.spec.domain import find_domain
+from tuner.spec.hyperparameters import ARCHITECTURES, COMPONENTS, ResNet
+from tuner.spec.space import Choice, Scalar
 from tuner.spec.yaml_tree import parse_yaml, to_plain
 
 FOLDER = Path(__file__).parents[3] / "search_spaces"
@@ -38,11 +40,19 @@ def test_the_searches_that_are_shipped_are_there() -> None:
     assert load_spec(FOLDER / "fine.yaml").space == FinishedSearch(name="digits")
 
 
-@pytest.mark.parametrize("name", ["coarse.yaml", "cifar100/coarse.yaml"])
-def test_the_shipped_spaces_search_every_family(name: str) -> None:
+def find_options(name: str, parameter: str) -> set[Scalar]:
     space = load_spec(FOLDER / name).space
     assert isinstance(space, Space)
-    assert set(space["architecture"].distribution.options) == {"simple_cnn", "lenet", "resnet"}  # type: ignore[union-attr]
+    distribution = space[parameter].distribution
+    assert isinstance(distribution, Choice)
+    return set(distribution.options)
+
+
+def test_the_shipped_spaces_search_every_family_and_every_unit() -> None:
+    assert find_options("cifar100/coarse.yaml", "architecture") == set(ARCHITECTURES)
+    assert find_options("coarse.yaml", "architecture") == {"simple_cnn", "lenet", "resnet"}
+    units = set(find_domain(ResNet, "unit").words)
+    assert find_options("resnet_units.yaml", "architecture.resnet.unit") == units
 
 
 def test_no_family_or_optimizer_needs_a_hyperparameter_that_a_space_may_leave_out() -> None:

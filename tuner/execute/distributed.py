@@ -1,0 +1,121 @@
+"""One trial trained by several workers together, through Ray Train."""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Mapping
+from threading import Thread
+from typing import Any
+
+import ray
+import torch
+from ray.train import RunConfig, ScalingConfig, get_context
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from tuner.errors import RunError
+from tuner.execute.task import Epochs, TrialTask
+from tuner.execute.trial import train_alone
+from tuner.train.run import use_threads
+from tuner.train.workers import Workers
+
+SCRATCH = "together"  # in a trial's folder: Ray Train's own files; nothing in it is needed again
+LISTEN_S = 1.0  # how often a trial that waits for an epoch looks whether its workers are still there
+
+
+class Exchange:
+    """Where the first worker leaves each epoch, and is told whether to go on: an actor of Ray's."""
+
+    def __init__(self) -> None:
+        self._epochs: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        self._answers: asyncio.Queue[bool] = asyncio.Queue()
+
+    async def offer(self, epoch: Mapping[str, Any]) -> bool:
+        """Leave an epoch and wait until it is known whether the trial goes on."""
+        await self._epochs.put(epoch)
+        return await self._answers.get()
+
+    async def take(self) -> Mapping[str, Any]:
+        """Wait for the next epoch."""
+        return await self._epochs.get()
+
+    async def answer(self, goes_on: bool) -> None:
+        """Say whether the trial goes on."""
+        await self._answers.put(goes_on)
+
+
+def train_together(task: TrialTask) -> Epochs:
+    """Train one trial with several workers and yield what the ledger has not got.
+
+    Parameters
+    ----------
+    task : TrialTask
+        The trial; each of its ``workers`` gets its ``cpus`` and, if it has one, a GPU.
+
+    Raises
+    ------
+    RunError
+        If the workers fail.
+
+    Notes
+    -----
+    An epoch is trained only after the one before has been asked about, so nothing is trained in vain. A trial that is
+    stopped ends its workers.
+    """
+    exchange: Any = ray.remote(Exchange).options(num_cpus=0).remote()
+    failures: list[BaseException] = []
+    fitting = Thread(target=_fit, args=(task, exchange, failures), daemon=True)
+    fitting.start()
+    try:
+        coming = exchange.take.remote()
+        while fitting.is_alive():
+            done, _ = ray.wait([coming], timeout=LISTEN_S)
+            if done:
+                yield ray.get(coming)
+                exchange.answer.remote(True)
+                coming = exchange.take.remote()
+        if failures:
+            raise RunError(f"{task.workers} workers together: {_explain(failures[0])}")
+    finally:
+        exchange.answer.remote(False)
+        fitting.join()
+        ray.kill(exchange)
+        shutil.rmtree(task.folder / SCRATCH, ignore_errors=True)
+
+
+def _fit(task: TrialTask, exchange: Any, failures: list[BaseException]) -> None:
+    """Let Ray Train start the workers, and wait for them."""
+    gpus = {"GPU": 1} if task.gpu else {}
+    try:
+        TorchTrainer(
+            _train_share,
+            train_loop_config={"task": task, "exchange": exchange},
+            scaling_config=ScalingConfig(
+                num_workers=task.workers, use_gpu=task.gpu, resources_per_worker={"CPU": task.cpus, **gpus}
+            ),
+            run_config=RunConfig(name=SCRATCH, storage_path=str(task.folder)),
+            torch_config=TorchConfig(backend="nccl" if task.gpu else "gloo"),
+        ).fit()
+    except BaseException as error:
+        failures.append(error)
+
+
+def _train_share(config: dict[str, Any]) -> None:
+    """Be one of the workers."""
+    task: TrialTask = config["task"]
+    context = get_context()
+    workers = Workers(context.get_world_rank(), context.get_world_size())
+    use_threads(task.cpus)
+    with contextlib.closing(train_alone(task, workers)) as epochs:
+        for epoch in epochs:
+            answer = torch.tensor([float(workers.rank > 0 or ray.get(config["exchange"].offer.remote(epoch)))])
+            answer = answer.cuda() if task.gpu else answer
+            torch.distributed.broadcast(answer, src=0)
+            if not answer.item():
+                return
+
+
+def _explain(error: BaseException) -> str:
+    """Return the worker's own error, which Ray Train wraps, in one line."""
+    own = getattr(error, "worker_failures", None)
+    first = next(iter(own.values())) if own else error
+    return " ".join(str(first).split())[:2000]
