@@ -1,4 +1,4 @@
-# Every target does its own set-up, in .venv, from a fresh clone: Python 3.11 or later, pip and make are enough.
+# Every target does its own set-up, in .venv, from a fresh clone: Python 3.11.4 or later, pip and make are enough.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,7 +31,7 @@ format: $(VENV)/.developing
 install: $(VENV)/.installed
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tuner needs Python 3.11 or later; set PYTHON=python3.x")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4) and "tuner needs Python 3.11.4 or later; set PYTHON=python3.x")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt

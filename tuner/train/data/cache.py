@@ -5,7 +5,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,21 +16,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tuner.errors import DataError
+from tuner.train.data.files import StoredFile
 from tuner.train.data.images import LabelledImages
 
-FORMAT = b"tuner images 1"  # a new number makes every older cache file be built again
+FORMAT = b"tuner images 2"  # a new number makes every older cache file be built again
 HASHED_AT_ONCE = 2**20
 
 
-def hash_content(path: Path, folder: Path) -> str:
-    """Hash a file's content, or recall its hash if the file did not change since.
+def hash_content(files: Sequence[StoredFile], folder: Path) -> str:
+    """Hash the content and the names of files, or recall the hash if none of them changed since.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    files : sequence of StoredFile
+        The files, in an order that does not depend on where they are.
     folder : Path
-        An existing folder, where a small file remembers the hash with the size and times that it belongs to.
+        An existing folder, where a small file remembers the hash with the sizes and times that it belongs to.
 
     Returns
     -------
@@ -39,28 +41,47 @@ def hash_content(path: Path, folder: Path) -> str:
     Raises
     ------
     DataError
-        If the file cannot be read.
+        If a file cannot be read.
     """
-    try:
-        status = path.stat()
-        seen = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-        name = hashlib.blake2b(os.fsencode(path.absolute()), digest_size=16).hexdigest()
-        remembered = folder / f"hash-{name}.json"
-        known = _load_json(remembered)
-        if known.get("seen") == seen and isinstance(known.get("hash"), str):
-            return str(known["hash"])
-        hasher = hashlib.blake2b(digest_size=16)
-        with path.open("rb") as file:
-            while chunk := file.read(HASHED_AT_ONCE):
-                hasher.update(chunk)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    with _explained(folder), _lock(remembered.with_suffix(".lock")), _written_whole(remembered) as file:
-        file.write(json.dumps({"seen": seen, "hash": hasher.hexdigest()}).encode())
+    addresses, stamps = (hashlib.blake2b(digest_size=16) for _ in range(2))
+    for file in files:
+        with _readable(file):
+            stamps.update(json.dumps([file.name, *file.read_stamp()]).encode())
+        path = file.address if "://" in file.address else os.path.abspath(file.address)  # noqa: PTH100, a million files
+        addresses.update(os.fsencode(path) + b"\0")
+    remembered = folder / f"hash-{addresses.hexdigest()}.json"
+    known = _load_json(remembered)
+    if known.get("seen") == stamps.hexdigest() and isinstance(known.get("hash"), str):
+        return str(known["hash"])
+    hasher = hashlib.blake2b(digest_size=16)
+    for file in files:
+        content = hashlib.blake2b(digest_size=16)
+        with _readable(file), file.open() as opened:
+            while chunk := opened.read(HASHED_AT_ONCE):
+                content.update(chunk)
+        hasher.update(json.dumps([file.name, content.hexdigest()]).encode())
+    with _explained(folder), locked(remembered.with_suffix(".lock")), _written_whole(remembered) as written:
+        written.write(json.dumps({"seen": stamps.hexdigest(), "hash": hasher.hexdigest()}).encode())
     return hasher.hexdigest()
 
 
-def build_once(path: Path, build: Callable[[], LabelledImages]) -> None:
+@contextmanager
+def _readable(file: StoredFile) -> Iterator[None]:
+    """Say which file it is that cannot be read.
+
+    Raises
+    ------
+    DataError
+        Instead of an OSError.
+    """
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{file.address}: cannot be read ({reason})") from error
+
+
+def build_once(path: Path, build: Callable[[BinaryIO], LabelledImages]) -> None:
     """Make sure that a cache file is there and whole, building it if not.
 
     Of several processes one builds and the others wait for it. A folder that cannot be written or is full is
@@ -70,14 +91,16 @@ def build_once(path: Path, build: Callable[[], LabelledImages]) -> None:
     ----------
     path : Path
         The cache file, in an existing folder.
-    build : function without arguments
-        Decodes the images; called at most once.
+    build : function of an empty file, open for reading and writing
+        Decodes the images; called at most once. What does not fit into memory it can write to the file, which
+        lies beside the cache file, has no name and is gone afterwards, and return it mapped.
     """
     if _is_whole(path):
         return
-    with _explained(path.parent), _lock(path.with_suffix(".lock")):
+    with _explained(path.parent), locked(path.with_suffix(".lock")):
         if not _is_whole(path):
-            _write_images(path, build())
+            with tempfile.TemporaryFile(dir=path.parent) as scratch:
+                _write_images(path, build(scratch))
 
 
 def map_images(path: Path) -> LabelledImages:
@@ -107,7 +130,9 @@ def map_images(path: Path) -> LabelledImages:
         start = mapped.ctypes.data  # arrow's own views are read-only, and torch warns about those
         images = np.ndarray(shape, np.uint8, mapped, pixels.storage.values.buffers()[1].address - start)
         targets = np.ndarray(shape[:1], np.int64, mapped, labels.buffers()[1].address - start)
-        return LabelledImages(images, targets, tuple(json.loads(batch.schema.metadata[b"class_names"])))
+        told = json.loads(batch.schema.metadata[b"told"])
+        superclasses = None if told["superclasses"] is None else np.array(told["superclasses"], dtype=np.int64)
+        return LabelledImages(images, targets, tuple(told["class_names"]), superclasses, tuple(told["notes"]))
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: a whole file of decoded images was expected ({error}); delete it to have it built again"
@@ -137,7 +162,9 @@ def _write_images(path: Path, images: LabelledImages) -> None:
     tensors = pa.ExtensionArray.from_storage(
         pa.fixed_shape_tensor(pa.uint8(), shape), pa.FixedSizeListArray.from_arrays(pixels, math.prod(shape))
     )
-    metadata = {b"format": FORMAT, b"class_names": json.dumps(images.class_names).encode()}
+    superclasses = None if images.superclasses is None else images.superclasses.tolist()
+    told = {"class_names": images.class_names, "superclasses": superclasses, "notes": images.notes}
+    metadata = {b"format": FORMAT, b"told": json.dumps(told).encode()}
     schema = pa.schema([("image", tensors.type), ("label", pa.int64())], metadata=metadata)
     batch = pa.RecordBatch.from_arrays([tensors, labels], schema=schema)
     with _written_whole(path) as file, pa.ipc.new_file(file, schema) as writer:
@@ -169,7 +196,7 @@ def _written_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Let one process at a time in; the kernel opens the lock when its holder dies."""
     with path.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

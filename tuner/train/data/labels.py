@@ -69,7 +69,9 @@ def number_labels(
         row = pc.index(pc.is_null(column), True).as_py()
         raise DataError(f"{where}: every row needs a label, row {row} has none (null); label or remove it")
     if pa.types.is_integer(column.type):
-        labels = _check_numbers(column.to_numpy(zero_copy_only=False), class_names, where)
+        start = column.offset * column.type.bit_width // 8  # pyarrow's own way to numpy imports pandas
+        counted = np.frombuffer(column.buffers()[1], str(column.type), len(column), start)
+        labels = check_numbers(counted, class_names, where)
         return labels, class_names or tuple(str(label) for label in range(int(labels.max()) + 1))
     values = column.to_pylist()
     class_names = class_names or tuple(sorted(set(values)))
@@ -83,10 +85,24 @@ def number_labels(
     return np.array([numbers[value] for value in values], dtype=np.int64), class_names
 
 
-def _check_numbers(
+def check_numbers(
     labels: NDArray[np.integer[Any]], class_names: tuple[str, ...] | None, where: str
 ) -> NDArray[np.int64]:
     """Refuse what cannot be a class number, such as an id, before memory is taken for that many classes.
+
+    Parameters
+    ----------
+    labels : integer array, shape (num_images,)
+        As they stand in a file.
+    class_names : tuple of str or None
+        The names of the classes where they are known.
+    where : str
+        The file, and the column in it, for the message.
+
+    Returns
+    -------
+    int64 array, shape (num_images,)
+        The same labels.
 
     Raises
     ------

@@ -2,18 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from tuner.errors import DataError
 from tuner.spec.search import DataSpec
 from tuner.train.data.cache import build_once, hash_content, map_images
-from tuner.train.data.digits import find_digits, load_digits
-from tuner.train.data.images import LabelledImages
-from tuner.train.data.parquet import find_columns, find_split, load_parquet
+from tuner.train.data.files import name_some
+from tuner.train.data.images import LabelledImages, describe_imbalance
+from tuner.train.data.sources import Source, find_source
 
-DECODING = 1  # a new number makes every cached image be decoded again: raise it when the same bytes decode otherwise
+DECODING = 2  # a new number makes every cached image be decoded again: raise it when the same bytes decode otherwise
+DOWNLOADS = "downloads"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,10 @@ class PreparedData:
         Height, width, channels.
     class_names : tuple of str, length num_classes
         What each label means.
+    class_sizes : tuple of int, length num_classes
+        How many images each class has.
+    notes : tuple of str
+        What the user should know: images that were left out, classes far apart in size.
     """
 
     path: Path
@@ -39,10 +45,12 @@ class PreparedData:
     num_images: int
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
+    class_sizes: tuple[int, ...]
+    notes: tuple[str, ...]
 
 
 def prepare(data: DataSpec, cache_folder: Path) -> PreparedData:
-    """Decode a data set's training split, or find it decoded already.
+    """Decode a data set's training split, or find it decoded already; what is published is downloaded first.
 
     A test split's file is not opened, not even to see whether it is there. A data set that is missing, cut
     short, unlabelled, does not decode or is too small to validate with, and a folder that cannot be written,
@@ -53,17 +61,12 @@ def prepare(data: DataSpec, cache_folder: Path) -> PreparedData:
     data : DataSpec
         Which images.
     cache_folder : Path
-        Where decoded images are kept, made if missing. Files in it are named after the content that they come
-        from, so several searches, processes and data sets can share one folder. It may be emptied when
-        nothing runs.
+        Where decoded images are kept, and downloads in its folder ``downloads``; made if missing. Files in it
+        are named after the content that they come from, so several searches, processes and data sets can share
+        one folder. It may be emptied when nothing runs.
     """
     _make_folder(cache_folder)
-    if data.name == "digits":
-        path = find_digits()
-        return _prepare(path, cache_folder, ("digits", "train"), lambda: load_digits(path, "train"))
-    path = find_split(_get_folder(data), "train")
-    columns = find_columns(path, data.image_column, data.label_column)
-    return _prepare(path, cache_folder, ("parquet", *columns), lambda: load_parquet(path, columns))
+    return _prepare(find_source(data, cache_folder / DOWNLOADS, "train", None), cache_folder)
 
 
 def prepare_test(data: DataSpec, cache_folder: Path, train: PreparedData) -> PreparedData:
@@ -82,17 +85,17 @@ def prepare_test(data: DataSpec, cache_folder: Path, train: PreparedData) -> Pre
         As ``prepare``, and if the images or classes are not those of the training split.
     """
     _make_folder(cache_folder)
-    if data.name == "digits":
-        path = find_digits()
-        return _prepare(path, cache_folder, ("digits", "test"), lambda: load_digits(path, "test"))
-    path = find_split(_get_folder(data), "test")
-    columns = find_columns(path, data.image_column, data.label_column)
-    key = ("parquet", *columns, *train.class_names)
-    test = _prepare(path, cache_folder, key, lambda: load_parquet(path, columns, train.class_names))
+    source = find_source(data, cache_folder / DOWNLOADS, "test", train.class_names)
+    test = _prepare(source, cache_folder)
     if test.image_shape != train.image_shape:
         raise DataError(
-            f"{path}: images must have the training split's height, width and channels {train.image_shape}, "
+            f"{source.where}: images must have the training split's height, width and channels {train.image_shape}, "
             f"found {test.image_shape}"
+        )
+    if test.class_names != train.class_names:
+        raise DataError(
+            f"{source.where}: the classes must be those of the training split, {name_some(train.class_names)}, found "
+            f"{name_some(test.class_names)}"
         )
     return test
 
@@ -108,12 +111,6 @@ def open_images(prepared: PreparedData) -> LabelledImages:
     return map_images(prepared.path)
 
 
-def _get_folder(data: DataSpec) -> Path:
-    if data.path is None:
-        raise DataError("data.path: data parquet needs the folder that train.parquet is in, found none; set data.path")
-    return Path(data.path)
-
-
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,11 +121,17 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _prepare(source: Path, folder: Path, key: tuple[str, ...], load: Callable[[], LabelledImages]) -> PreparedData:
+def _prepare(source: Source, folder: Path) -> PreparedData:
     """Load a source's images into the cache, unless they are there."""
-    identity = json.dumps([DECODING, hash_content(source, folder), *key])
+    identity = json.dumps([DECODING, hash_content(source.files, folder), *source.key])
     content = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
     path = folder / f"images-{content}.arrow"
-    build_once(path, load)
-    images = map_images(path)
-    return PreparedData(path, content, len(images.labels), images.image_shape, images.class_names)
+    build_once(path, source.load)
+    return _describe(path, content, map_images(path))
+
+
+def _describe(path: Path, content: str, images: LabelledImages) -> PreparedData:
+    names = images.class_names
+    sizes = tuple(np.bincount(images.labels, minlength=len(names)).tolist())
+    notes = (*images.notes, *describe_imbalance(sizes, names))
+    return PreparedData(path, content, len(images.labels), images.image_shape, names, sizes, notes)

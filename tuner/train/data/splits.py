@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from tuner.spec.search import DataSpec
 from tuner.train.data.prepare import PreparedData, open_images, prepare
-from tuner.train.data.stratify import draw_stratified
+from tuner.train.data.stratify import draw_first, draw_stratified, order_stratified
 
-SUMMED_AT_ONCE = 2**22  # pixels and channels, 32 MiB as float64
+SUMMED_AT_ONCE = 2**18  # pixels and channels; 2 MiB as float64 stay in a processor's cache
+ORDER_SEED = 20_260_102  # of the order alone: a growing part of the data is the same in every search
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +29,19 @@ class ImageSplits:
     labels : int64 array, shape (num_images,)
         Each from 0 to ``num_classes - 1``.
     train, validation : int64 arrays, increasing
-        Which images are trained on and which are validated with; together all, and every class in both.
+        Which images are trained on and which are validated with; every class in both. Together all, unless a
+        fraction is trained on.
     mean, std : float64 arrays, shape (channels,), in units of a pixel value from 0 to 255
         Over the images that are trained on; the deviation of a constant channel is 1.
     class_names : tuple of str, length num_classes
         What each label means.
     identity : str
         The same for the same images, split the same way.
+    superclasses : int64 array, shape (num_classes,), or None
+        The superclass of each class, from 0, where classes have one.
+    order : int64 array, shape (num_train,), or None
+        ``train`` in a random order of which every beginning holds the classes in proportion; None for
+        ``train`` as it stands.
     """
 
     images: NDArray[np.uint8]
@@ -45,6 +52,8 @@ class ImageSplits:
     std: NDArray[np.float64]
     class_names: tuple[str, ...]
     identity: str
+    superclasses: NDArray[np.int64] | None = None
+    order: NDArray[np.int64] | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -58,7 +67,7 @@ class ImageSplits:
         return len(self.class_names)
 
 
-def open_splits(prepared: PreparedData, validation: float, seed: int) -> ImageSplits:
+def open_splits(prepared: PreparedData, data: DataSpec, seed: int) -> ImageSplits:
     """Map prepared images and split them into training and validation.
 
     A cache file that is gone or damaged is a DataError.
@@ -67,17 +76,35 @@ def open_splits(prepared: PreparedData, validation: float, seed: int) -> ImageSp
     ----------
     prepared : PreparedData
         What ``prepare`` returned on this machine.
-    validation : float, above 0 and below 1
-        Share of the images to validate with, of every class alike and at least one.
+    data : DataSpec
+        The share to validate with, of every class alike and at least one; and the fraction of the others to
+        train on, of every class alike and at least one. The fraction changes nothing in what is validated with,
+        and a smaller one is part of a larger.
     seed : int, at least 0
         The same seed splits the same way on every platform.
     """
-    data = open_images(prepared)
-    held_out = draw_stratified(data.labels, validation, seed)
-    train = np.setdiff1d(np.arange(len(data.labels)), held_out)
-    mean, std = measure_channels(data.images, train)
-    identity = f"{prepared.content} validation {validation} seed {seed}"
-    return ImageSplits(data.images, data.labels, train, held_out, mean, std, data.class_names, identity)
+    opened = open_images(prepared)
+    labels = opened.labels
+    held_out = draw_stratified(labels, data.validation, seed)
+    train = np.setdiff1d(np.arange(len(labels)), held_out)
+    identity = f"{prepared.content} validation {data.validation} seed {seed}"
+    if data.fraction < 1:
+        train = train[draw_first(labels[train], data.fraction, seed)]
+        identity += f" fraction {data.fraction}"
+    mean, std = measure_channels(opened.images, train)
+    order = train[order_stratified(labels[train], ORDER_SEED)]
+    return ImageSplits(
+        opened.images,
+        labels,
+        train,
+        held_out,
+        mean,
+        std,
+        opened.class_names,
+        identity,
+        superclasses=opened.superclasses,
+        order=order,
+    )
 
 
 def load_splits(data: DataSpec, cache_folder: Path, seed: int = 0) -> ImageSplits:
@@ -86,13 +113,13 @@ def load_splits(data: DataSpec, cache_folder: Path, seed: int = 0) -> ImageSplit
     Parameters
     ----------
     data : DataSpec
-        Which images, and the share to validate with.
+        Which images, the share to validate with and the fraction to train on.
     cache_folder : Path
         Where decoded images are kept, as for ``prepare``.
     seed : int, at least 0
         Fixed unless given, so that all searches of a data set validate with the same images.
     """
-    return open_splits(prepare(data, cache_folder), data.validation, seed)
+    return open_splits(prepare(data, cache_folder), data, seed)
 
 
 def measure_channels(

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tuner.train.data import prepare
 from tuner.train.data.cache import build_once, map_images
 from tuner.train.data.images import LabelledImages
 
+IMAGES = np.full((5, 4, 4, 3), 7, np.uint8)
 LABELS = [1, 0, 1, 0, 2, 2, 1, 0]
 Colours = tuple[NDArray[np.uint8], list[bytes]]
 Write = Callable[..., DataSpec]
@@ -31,7 +33,7 @@ BUILD = """
 
     path = Path(sys.argv[1])
 
-    def build():
+    def build(scratch):
         with (path.parent / "builds").open("a") as file:
             file.write(f"{os.getpid()}\\n")
         BODY
@@ -46,11 +48,11 @@ def start(body: str, path: Path, rest: str = "build_once(path, build)") -> subpr
     )
 
 
-def build() -> LabelledImages:
-    return LabelledImages(np.full((5, 4, 4, 3), 7, np.uint8), np.arange(5), ("a", "b"))
+def build(scratch: BinaryIO) -> LabelledImages:
+    return LabelledImages(IMAGES, np.arange(5), ("a", "b"))
 
 
-def never() -> LabelledImages:
+def never(scratch: BinaryIO) -> LabelledImages:
     raise AssertionError("was built again")
 
 
@@ -101,7 +103,7 @@ def test_a_file_that_is_cut_short_is_built_again(length: int, tmp_path: Path) ->
 
 def test_a_file_of_another_version_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "images.arrow"
-    monkeypatch.setattr("tuner.train.data.cache.FORMAT", b"tuner images 0")
+    monkeypatch.setattr("tuner.train.data.cache.FORMAT", b"tuner images 1")
     build_once(path, build)
     monkeypatch.undo()
     build_once(path, build)
@@ -115,14 +117,14 @@ def test_mapped_images_can_be_written_to_without_changing_the_file(tmp_path: Pat
     assert mapped.images.flags.writeable
     assert mapped.labels.flags.writeable
     mapped.images[:] = 0
-    np.testing.assert_array_equal(map_images(path).images, build().images)
-    np.testing.assert_array_equal(map_images(path).labels, build().labels)
+    np.testing.assert_array_equal(map_images(path).images, IMAGES)
+    np.testing.assert_array_equal(map_images(path).labels, np.arange(5))
     build_once(path, never)
 
 
 def test_mapped_images_take_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "images.arrow"
-    build_once(path, lambda: LabelledImages(np.ones((64, 256, 256, 3), np.uint8), np.zeros(64, np.int64), ("a",)))
+    build_once(path, lambda _: LabelledImages(np.ones((64, 256, 256, 3), np.uint8), np.zeros(64, np.int64), ("a",)))
     before = private_bytes()
     images = map_images(path).images
     assert images.sum() == images.size > 12_000_000
@@ -186,17 +188,18 @@ def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
         prepare(DataSpec(name="digits"), folder)
 
 
-def test_preparing_imports_neither_torch_nor_scikit_learn(tmp_path: Path) -> None:
+def test_preparing_imports_neither_torch_nor_scikit_learn(write: Write, colours: Colours, tmp_path: Path) -> None:
     code = """
         import sys
         from pathlib import Path
         from tuner.spec.search import DataSpec
         from tuner.train.data import load_splits
         load_splits(DataSpec(name="digits"), Path(sys.argv[1]))
+        load_splits(DataSpec(name="parquet", path=sys.argv[2]), Path(sys.argv[1]))
         print([name for name in ("torch", "sklearn", "pandas", "scipy", "ray") if name in sys.modules])
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), tmp_path],
+        [sys.executable, "-c", textwrap.dedent(code), tmp_path, str(write(colours[1], LABELS).path)],
         capture_output=True,
         text=True,
         check=True,

@@ -13,7 +13,7 @@ from tuner.spec.search import DataSpec
 from tuner.train.data import ImageSplits, load_splits, open_images, open_splits, prepare, prepare_test
 from tuner.train.data.digits import find_digits, load_digits
 from tuner.train.data.splits import measure_channels
-from tuner.train.data.stratify import draw_stratified
+from tuner.train.data.stratify import draw_first, draw_stratified, order_stratified
 
 GOLDEN_DRAW = [3, 4, 6, 11, 12, 13]
 GOLDEN_LABELS = [223, 223]
@@ -114,14 +114,69 @@ def test_digits_that_are_damaged_are_explained(tmp_path: Path) -> None:
 
 def test_splits_depend_on_seed_and_share(cache: Path) -> None:
     prepared = prepare(DataSpec(name="digits"), cache)
-    one, same, other = (open_splits(prepared, 0.2, seed) for seed in (1, 1, 2))
+    one, same, other = (open_splits(prepared, DataSpec(name="digits"), seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.validation, same.validation)
     assert one.identity == same.identity
     assert (one.validation != other.validation).any()
-    assert len({one.identity, other.identity, open_splits(prepared, 0.3, 1).identity}) == 3
+    assert (
+        len({one.identity, other.identity, open_splits(prepared, DataSpec(name="digits", validation=0.3), 1).identity})
+        == 3
+    )
     assert len(load_splits(DataSpec(name="digits", validation=0.5), cache).validation) == 719
 
 
 def test_normalisation_is_by_the_training_images_alone(digits: ImageSplits) -> None:
     assert digits.mean == pytest.approx(digits.images[digits.train].mean(), rel=1e-12)
     assert digits.mean != digits.images.mean()
+
+
+@given(sizes, shares, shares, seeds)
+def test_a_smaller_fraction_is_part_of_a_larger(class_sizes: list[int], one: float, other: float, seed: int) -> None:
+    labels = np.repeat(np.arange(len(class_sizes)), class_sizes)
+    small, large = (draw_first(labels, share, seed) for share in sorted((one, other)))
+    assert set(small) <= set(large)
+    assert (np.diff(small) > 0).all()
+    counts = np.bincount(labels[small], minlength=len(class_sizes))
+    assert (counts >= 1).all()
+    assert (np.abs(counts - np.array(class_sizes) * min(one, other)) <= 1).all()
+    np.testing.assert_array_equal(draw_first(labels, 1.0, seed), np.arange(len(labels)))
+
+
+@given(sizes, seeds)
+def test_every_beginning_of_the_order_holds_the_classes_in_proportion(class_sizes: list[int], seed: int) -> None:
+    labels = np.repeat(np.arange(len(class_sizes)), class_sizes)
+    order = order_stratified(labels, seed)
+    np.testing.assert_array_equal(np.sort(order), np.arange(len(labels)))
+    counts = np.cumsum(np.eye(len(class_sizes))[labels[order]], axis=0)
+    exact = np.arange(1, len(labels) + 1)[:, None] * np.array(class_sizes) / len(labels)
+    assert np.abs(counts - exact).max() <= 1 + len(class_sizes) / 2
+
+
+def test_the_order_is_random_within_and_between_classes() -> None:
+    orders = [order_stratified(np.arange(30) % 3, seed) for seed in range(200)]
+    assert len({tuple(order) for order in orders}) == 200
+    firsts = np.bincount([order[0] for order in orders], minlength=30)
+    assert firsts.max() < 25  # 6.7 expected
+
+
+def test_a_fraction_changes_what_is_trained_on_alone(cache: Path) -> None:
+    whole, half, tenth = (load_splits(DataSpec(name="digits", fraction=share), cache) for share in (1.0, 0.5, 0.1))
+    np.testing.assert_array_equal(whole.validation, half.validation)
+    assert set(tenth.train) < set(half.train) < set(whole.train)
+    assert set(half.train).isdisjoint(half.validation)
+    assert (len(half.train), len(tenth.train)) == (578, 120)
+    assert len({whole.identity, half.identity, tenth.identity}) == 3
+    assert tenth.mean == pytest.approx(tenth.images[tenth.train].mean(), rel=1e-12)
+    assert tenth.mean != half.mean
+
+
+def test_the_order_is_of_the_training_images_and_always_the_same(cache: Path) -> None:
+    splits = load_splits(DataSpec(name="digits", fraction=0.5), cache)
+    again = load_splits(DataSpec(name="digits", fraction=0.5), cache)
+    assert splits.order is not None
+    assert again.order is not None
+    np.testing.assert_array_equal(np.sort(splits.order), splits.train)
+    np.testing.assert_array_equal(splits.order, again.order)
+    counts = np.bincount(splits.labels[splits.order[:50]], minlength=10)
+    assert counts.min() >= 4
+    assert splits.superclasses is None
