@@ -3,11 +3,15 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tuner.cli.options import cache_option, json_option, set_option
 from tuner.spec import load_training_spec
+
+if TYPE_CHECKING:
+    from tuner.train.loop import EpochResult
 
 
 @click.command()
@@ -58,14 +62,26 @@ def train(
         if as_json:
             click.echo(json.dumps(dataclasses.asdict(result)))
         else:
-            click.echo(
-                f"epoch {result.epoch:>3} of {spec.epochs}: loss {result.train_loss:.4f} "
-                f"({result.train_loss_with_l2:.4f} with L2), accuracy {result.train_accuracy:.2%}; "
-                f"validation loss {result.val_loss:.4f}, accuracy {result.val_accuracy:.2%}; "
-                f"learning rate {result.learning_rate:.3g}, {result.images_per_second:,.0f} images/s"
-            )
+            click.echo(describe(result, spec.epochs))
     metric = spec.objective.metric
     if best is not None and not as_json:
         click.echo(f"best: {metric} {format_objective(getattr(best, metric), metric)} at epoch {best.epoch}")
     if output is not None and best is not None and not as_json:
         click.echo(f"model: {output}")
+
+
+def describe(result: "EpochResult", epochs: int) -> str:
+    """Say in one line what an epoch measured."""
+    accuracies = {
+        "accuracy": result.val_accuracy,
+        "top-5": result.val_top5_accuracy,
+        "superclass": result.val_superclass_accuracy,
+    }
+    told = ", ".join(f"{name} {value:.2%}" for name, value in accuracies.items() if value is not None)
+    return (
+        f"epoch {result.epoch:>3} of {epochs}: loss {result.train_loss:.4f} "
+        f"({result.train_loss_with_l2:.4f} with L2, {result.l2_share:.1%} of it), "
+        f"accuracy {result.train_accuracy:.2%}; validation loss {result.val_loss:.4f}, {told}; "
+        f"learning rate {result.learning_rate:.3g}, gradient {result.gradient_norm:.3g}, "
+        f"step/weights {result.update_ratio:.2g}, {result.images_per_second:,.0f} images/s"
+    )

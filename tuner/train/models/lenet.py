@@ -23,7 +23,8 @@ def build_lenet(
     Parameters
     ----------
     architecture : LeNet
-        The non-linearity, and the width that all channels and units are multiplied by (and rounded).
+        The non-linearity, the width that all channels and units are multiplied by (and rounded), and whether each
+        convolution is followed by batch normalisation; it then has no bias, which would be taken away.
     image_shape : tuple of int
         Height, width, channels of the images.
     num_classes : int
@@ -59,9 +60,14 @@ def build_lenet(
     for maps in (6, 16):
         padding = KERNEL // 2 if min(height, width) < smallest else 0
         height, width = (side + 2 * padding - KERNEL + 1 for side in (height, width))
-        convolution = nn.Conv2d(channels, _scale(maps, architecture), KERNEL, padding=padding)
+        convolution = nn.Conv2d(
+            channels, _scale(maps, architecture), KERNEL, padding=padding, bias=not architecture.batch_norm
+        )
         initialise(convolution, architecture.activation, randomness.weights)
-        layers += [convolution, _build_activation(architecture)]
+        layers.append(convolution)
+        if architecture.batch_norm:
+            layers.append(nn.BatchNorm2d(convolution.out_channels))
+        layers.append(_build_activation(architecture))
         if min(height, width) >= 2:
             layers.append(nn.AvgPool2d(2))
             height, width = height // 2, width // 2
