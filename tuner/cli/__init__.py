@@ -21,6 +21,7 @@ COMMANDS = {
     "export": ("export", "Write all trials of a search as a table."),
     "ui": ("ui", "Open MLflow on the recorded searches."),
     "sync": ("sync", "Send to MLflow what it lacks of a search."),
+    "models": ("models", "List the families of networks, or the layers of one."),
 }
 
 
@@ -38,6 +39,8 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"tuner.cli.{COMMANDS[cmd_name][0]}_command")
         command = getattr(module, cmd_name)
         assert isinstance(command, click.Command), "each module holds the command that it is named after"
+        # a raw docstring has a backslash and a letter where click wants the character that keeps lines as they are
+        command.help = (command.help or "").replace("\\b\n", "\b\n")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
