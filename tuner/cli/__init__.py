@@ -25,6 +25,12 @@ COMMANDS = {
 }
 
 
+def keep_lines(command: click.Command) -> click.Command:
+    r"""Let a help text's examples stand on lines of their own: click wants the character that ``\b`` means."""
+    command.help = (command.help or "").replace("\\b\n", "\b\n")
+    return command
+
+
 class LazyGroup(click.Group):
     """A group that imports a command when it is called."""
 
@@ -39,9 +45,7 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"tuner.cli.{COMMANDS[cmd_name][0]}_command")
         command = getattr(module, cmd_name)
         assert isinstance(command, click.Command), "each module holds the command that it is named after"
-        # a raw docstring has a backslash and a letter where click wants the character that keeps lines as they are
-        command.help = (command.help or "").replace("\\b\n", "\b\n")
-        return command
+        return keep_lines(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -60,6 +64,9 @@ def cli() -> None:
         tuner show digits                        the best trials, and why each ended
         tuner ui                                 compare them in MLflow
     """
+
+
+keep_lines(cli)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

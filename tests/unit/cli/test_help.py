@@ -24,7 +24,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_each_command_explains_itself_with_an_example(name: str) -> None:
     done = CliRunner().invoke(cli, [name, "--help"])
     assert done.exit_code == 0
-    assert f"tuner {name}" in done.output.split("Example")[1]
+    assert f"\n      tuner {name}" in done.output.split("Example")[1], "an example has a line of its own"
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     assert command.help is not None

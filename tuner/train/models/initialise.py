@@ -7,6 +7,9 @@ from torch import Generator, nn
 # What a max pooling multiplies the mean square of signals with, about: 1 where neighbours are equal, 3.1 where four of
 # them are independent.
 POOLING_GROWTH = 2.0
+# By how much the mean square of the signals that reach the last layer may be off, by chance and by what the images are
+# like, where no batch normalisation holds it.
+MARGIN = 4.0
 
 
 def initialise(layer: nn.Conv2d | nn.Linear, activation: str, generator: Generator, growth: float = 1.0) -> None:
