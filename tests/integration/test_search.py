@@ -15,7 +15,7 @@ from conftest import TUNER, clean_environment
 
 Tuner = Callable[..., "subprocess.CompletedProcess[str]"]
 ONE_AT_A_TIME = ("--set", "resources.trials_at_once=1")
-TIMES = {"seconds", "images_per_second", "timestamp"}
+TIMES = {"seconds", "images_per_second", "timestamp", "peak_memory_bytes"}
 
 
 def read_trials(folder: Path) -> dict[str, dict[str, Any]]:

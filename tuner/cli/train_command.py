@@ -60,7 +60,8 @@ def train(
     for result, is_best, _ in results:
         best = result if is_best else best
         if as_json:
-            click.echo(json.dumps(dataclasses.asdict(result)))
+            measured = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
+            click.echo(json.dumps(measured))
         else:
             click.echo(describe(result, spec.epochs))
     metric = spec.objective.metric
