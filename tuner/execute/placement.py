@@ -61,7 +61,8 @@ def place(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Placeme
         raise ResourceError(
             f"resources: a trial asks for {asked}, but the largest node has "
             f"{max(n.get('CPU', 0) for n in nodes):g} CPUs and {max(n.get('GPU', 0) for n in nodes):g} GPUs "
-            f"(the cluster: {total['CPU']:g} and {total['GPU']:g}); lower resources.cpus, resources.gpus or resources.workers"
+            f"(the cluster: {total['CPU']:g} and {total['GPU']:g}); lower resources.cpus, resources.gpus or "
+            "resources.workers"
         )
     wanted = resources.trials_at_once
     if wanted != "auto" and wanted > fitting:

@@ -166,9 +166,7 @@ class Muon(SpecModel):
     )
 
 
-Architecture: TypeAlias = (
-    SimpleCnn | LeNet | AlexNet | Vgg | GoogLeNet | ResNet | Xception | MobileNetV2 | Vit | HogSvm
-)
+Architecture: TypeAlias = SimpleCnn | LeNet | AlexNet | Vgg | GoogLeNet | ResNet | Xception | MobileNetV2 | Vit | HogSvm
 Optimizer: TypeAlias = Sgd | AdamW | RmsProp | Muon
 
 ARCHITECTURES: dict[str, type[Architecture]] = {
