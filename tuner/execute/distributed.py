@@ -10,7 +10,7 @@ from typing import Any
 import ray
 import torch
 from ray.train import RunConfig, ScalingConfig, get_context
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from tuner.errors import RunError
 from tuner.execute.task import Epochs, TrialTask
@@ -105,6 +105,8 @@ def _train_share(config: dict[str, Any]) -> None:
     context = get_context()
     workers = Workers(context.get_world_rank(), context.get_world_size())
     use_threads(task.cpus)
+    if task.gpu:  # workers of one node may see all its GPUs
+        torch.cuda.set_device(get_device())
     with contextlib.closing(train_alone(task, workers)) as epochs:
         for epoch in epochs:
             answer = torch.tensor([float(workers.rank > 0 or ray.get(config["exchange"].offer.remote(epoch)))])

@@ -302,7 +302,8 @@ class Trainer:
         batch_size = max(1, EVALUATION_VALUES[self._device.type] // math.prod(self.description.image_shape))
         with self._stepper.average.applied(), torch.inference_mode():
             self.classifier.eval()
-            for rows in torch.split(self._workers.share(self._validation_rows), batch_size):
+            own = self._workers.share(self._validation_rows)  # none at all, where there are more workers than images
+            for rows in torch.split(own, batch_size) if len(own) else ():
                 images, labels = self._feed.gather(rows)
                 with self.acceleration.autocast(self._device):
                     logits = self.classifier(images).float()

@@ -25,6 +25,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def watch_peak(device: torch.device) -> None:
     """Let the peak of memory be that from now on."""
     if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call] # the statistics are not there before
         torch.cuda.reset_peak_memory_stats(device)
         return
     with contextlib.suppress(OSError):  # where the kernel has no such file, the peak is that of the process's life
