@@ -36,6 +36,7 @@ def stage(tmp_path: Path) -> StageLedger:
     for number, architecture in enumerate(["lenet", "simple_cnn"]):
         stage.start(load_text(SPEC).space, {"architecture": architecture, "learning_rate": 0.1}, seed=number)
         record(stage, number, 1)
+    stage.record_execution(0, {"precision": "float32", "compile": False})
     record(stage, 0, 2)
     stage.end(0, "complete", "reached the last epoch", 0.2)
     return stage
@@ -121,6 +122,8 @@ def test_searched_hyperparameters_are_params_and_the_rest_is_tags(stage: StageLe
         "reason": "reached the last epoch",
         "seed": "0",
     }
+    execution = {key: value for key, value in run.data.tags.items() if key.startswith("tuner.execution.")}
+    assert execution == {"tuner.execution.precision": "float32", "tuner.execution.compile": "False"}
 
 
 def test_the_page_that_compares_names_the_best_first(stage: StageLedger, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tuner.execute.task import LAST, MODEL, TrialTask
 from tuner.spec import load_text
 from tuner.track.best import rank_trials
 from tuner.track.ledger import Ledger
+from tuner.track.results import build_table
 
 SPEC = """\
 name: played
@@ -87,6 +88,30 @@ def test_all_stages_are_played_to_their_end(whole: list[tuple[Any, ...]], tmp_pa
     states = {state for _, _, _, state, *_ in whole}
     assert {"complete", "stopped", "diverged"} <= states
     assert "running" not in states
+
+
+def test_how_a_device_was_used_is_recorded_apart_from_the_numbers(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "search")
+    task = run.next_task()
+    assert task is not None
+    execution = {"device": "cpu", "precision": "float32", "channels_last": True, "workers": 1}
+    run.report(task, {**measure(task, 1), "execution": execution})
+    (stage,) = Ledger.open(tmp_path / "search").stages()
+    (trial,) = stage.trials()
+    assert trial.execution == execution
+    assert set(trial.epochs[0]) == set(measure(task, 1))
+    assert build_table([trial])["execution.precision"].to_pylist() == ["float32"]
+
+
+def test_a_stage_says_whether_its_trials_train_on_growing_data(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "search", changes=("stages.coarse.fidelity=data",))
+    grown: dict[str, set[bool]] = {}
+    while (task := run.next_task()) is not None:
+        grown.setdefault(task.stage, set()).add(task.is_growing)
+        epoch = 1
+        while run.report(task, measure(task, epoch)):
+            epoch += 1
+    assert grown == {"coarse": {True}, "fine": {False}}
 
 
 @pytest.mark.parametrize("reports", [1, 2, 7, 13, 19, 26, 31, 34])
