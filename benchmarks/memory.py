@@ -79,7 +79,9 @@ def measure(data: Path, trials: int, folder: Path) -> dict[str, int]:
             time.sleep(1)
             running = list((folder / "results").glob("memory/checkpoints/*/last.pt"))
         time.sleep(SETTLE_S)
-        processes = [read_pss(process) for process in find_trials()]
+        while len(found := find_trials()) < trials and time.monotonic() < deadline:
+            time.sleep(0.1)  # a process has another name for a moment between two calls
+        processes = [read_pss(process) for process in found]
     finally:
         search.terminate()
         search.wait(timeout=120)

@@ -45,12 +45,14 @@ def place(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Placeme
     total = {kind: sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU")}
     gpus = resources.gpus
     if gpus == "auto":
-        gpus = 1.0 if total["GPU"] >= 1 else 0.0
+        wanted_gpus = 1 if resources.workers == "auto" else resources.workers
+        gpus = float(wanted_gpus) if total["GPU"] >= 1 else 0.0
     workers = max(1, int(gpus)) if resources.workers == "auto" else resources.workers
     each = gpus / workers
-    if each > 1 and not each.is_integer():
+    if workers > 1 and each not in {0, 1}:
         raise ResourceError(
-            f"resources: {gpus:g} GPUs cannot be shared out among {workers} workers; set gpus to a multiple of workers"
+            f"resources: workers that train together have one GPU each or none, found {gpus:g} GPUs for {workers} "
+            f"workers; set resources.gpus to {workers} or 0, or leave resources.workers out"
         )
     asked = f"{resources.cpus * workers} CPUs and {gpus:g} GPUs"
     if workers > 1:
@@ -80,5 +82,5 @@ def _fits(node: Mapping[str, float], cpus: int, gpus: float) -> int:
     if gpus == 0:
         return by_cpu
     have = node.get("GPU", 0)
-    by_gpu = int(have) * int(1 // gpus + 1e-9) if gpus < 1 else int(have // gpus)
+    by_gpu = int(have) * int(1 / gpus + 1e-9) if gpus < 1 else int(have // gpus)
     return min(by_cpu, by_gpu)

@@ -169,6 +169,7 @@ class Mirror:
         settle: bool,
     ) -> None:
         params: list[Param] = []
+        is_new_here = run is None or not run.epochs  # a trial that goes on may have another device
         if run is None:
             architecture = str(trial.config.get("architecture", ""))
             tags = {
@@ -189,7 +190,7 @@ class Mirror:
         assert run.epochs is not None, "asked above"
         state = "interrupted" if settle and trial.state == "running" else trial.state
         tags_now = []
-        if run.epochs == 0:
+        if is_new_here:
             tags_now = [RunTag(f"tuner.execution.{name}", str(value)) for name, value in trial.execution.items()]
         if state != run.state:
             tags_now += [RunTag("tuner.state", state), RunTag("tuner.reason", trial.reason or state)]

@@ -110,7 +110,7 @@ def count_correct(logits: Tensor, labels: Tensor, among: int = 1) -> Tensor:
     Parameters
     ----------
     logits : float tensor, shape (batch, num_classes)
-        Scores; one that is not finite makes its image wrong.
+        Scores.
     labels : int64 tensor, shape (batch,)
         Classes.
     among : int, at least 1

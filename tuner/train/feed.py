@@ -49,7 +49,7 @@ class ImageFeed:
             Their classes.
         """
         images = self._images.index_select(0, rows.to(self._images.device, non_blocking=True))
-        if images.device != self.device:
+        if images.device.type != self.device.type:  # cuda:0 and cuda are the same place and not equal
             images = images.pin_memory().to(self.device, non_blocking=True)
         labels = self._labels.index_select(0, rows.to(self.device, non_blocking=True))
         return images.permute(0, 3, 1, 2), labels

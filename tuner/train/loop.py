@@ -32,6 +32,7 @@ HOPELESS = 10  # a mean loss of this many times a guess's, over that many steps,
 EVALUATION_VALUES = {"cpu": 2**18, "cuda": 2**22}  # pixels and channels in a batch without gradients
 TOP = 5
 TRAINED = ("train_loss", "train_loss_with_l2", "l2_share", "train_accuracy", "gradient_norm", "update_ratio")
+LOSSES = ("train_loss", "train_loss_with_l2", "val_loss")
 INITIAL_WEIGHTS, ORDER_OF_IMAGES, DROPPED_UNITS, AUGMENTATION = range(4)
 
 
@@ -214,7 +215,8 @@ class Trainer:
             If it does not.
         """
         num_images, given = self._count_images(0), self._hyperparameters
-        smallest = num_images // self._steps[0] // self._workers.size
+        batches = (self._count_images(epoch) // steps for epoch, steps in enumerate(self._steps))
+        smallest = min(batches) // self._workers.size
         if min(smallest, given.micro_batch or smallest) < needed:
             what = "batch normalisation needs at least 2 images a batch" if needed == 2 else "a step needs an image"
             shared = "" if self._workers.is_alone else f" on {self._workers.size} workers"
@@ -242,7 +244,9 @@ class Trainer:
                 trained, num_images = self._train_epoch()
                 images_per_second = num_images / max(self._clock() - start, 1e-9)
                 measured = {**trained, **self._validate()}
-            if not all(math.isfinite(value) for value in measured.values() if value is not None):
+            if not all(
+                math.isfinite(measured[name] or 0.0) for name in ("train_loss", "train_loss_with_l2", "val_loss")
+            ):
                 measured = {name: None if value is None else math.nan for name, value in measured.items()}
             result = EpochResult(
                 epoch=self.epoch + 1,
@@ -278,6 +282,7 @@ class Trainer:
             is_checked = step % STEPS_BETWEEN_CHECKS == 0
             images, labels = self._feed.gather(self._workers.share(batch))
             images, targets = self._augment(images, labels)
+            images = images.contiguous(memory_format=self.acceleration.memory_format)
             parts = Batch(images, labels, targets, len(batch))
             measured = self._stepper.take(parts, self._learning_rate(step), is_measured=is_checked)
             sums += measured.sums
@@ -299,12 +304,14 @@ class Trainer:
     def _validate(self) -> dict[str, float | None]:
         """Measure losses and accuracies on the validation images."""
         sums = torch.zeros(4, dtype=torch.float64, device=self._device)
+        self._workers.align(self.classifier)
         batch_size = max(1, EVALUATION_VALUES[self._device.type] // math.prod(self.description.image_shape))
         with self._stepper.average.applied(), torch.inference_mode():
             self.classifier.eval()
             own = self._workers.share(self._validation_rows)  # none at all, where there are more workers than images
             for rows in torch.split(own, batch_size) if len(own) else ():
                 images, labels = self._feed.gather(rows)
+                images = images.contiguous(memory_format=self.acceleration.memory_format)
                 with self.acceleration.autocast(self._device):
                     logits = self.classifier(images).float()
                 loss = self._criterion.loss(logits, labels) * len(rows)

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import re
 import resource
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,13 +13,14 @@ import torch
 from tuner.errors import OutOfMemoryError
 
 PROCESS = Path("/proc/self")
-OUT_OF_CPU_MEMORY = "DefaultCPUAllocator"  # torch's own exception for it is a plain RuntimeError
+# what torch, oneDNN and CUDA's libraries say in a plain RuntimeError, where torch has no exception of its own
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "could not create a", "_ALLOC_FAILED", "CUDA error: out of memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error means that memory ran out, on a GPU or on the host."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError | OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and OUT_OF_CPU_MEMORY in str(error)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
     )
 
 
@@ -77,7 +79,7 @@ def explained(device: torch.device, advice: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         peak, reason = measure_peak(device) / 2**30, " ".join(str(error).split())[:300]
-        # the first error's frames hold the tensors that did not fit, so it is not kept as the cause
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors that did not fit
         raise OutOfMemoryError(
             f"out of memory on {device}: {peak:.2f} GiB were in use at the peak and more was needed ({reason}); "
             f"{advice}"

@@ -126,7 +126,8 @@ class Stepper:
                 sums = self._add_gradients(batch)
                 break
             except (RuntimeError, MemoryError) as error:
-                can_split = self._workers.is_alone and self.micro_batch >= 2 * self._least_batch
+                most = min(self.micro_batch, len(batch.images))
+                can_split = self._workers.is_alone and most >= 2 * self._least_batch
                 if not is_out_of_memory(error) or not can_split:
                     raise
             # outside of except, whose error holds the tensors that did not fit
@@ -149,8 +150,9 @@ class Stepper:
         """Compute the gradients of a batch, a micro-batch after the other; return the sums that were seen."""
         self._classifier.zero_grad()
         sums = torch.zeros(3, dtype=torch.float64, device=self._device)
-        num_images = len(batch.images)
-        num_parts = max(1, min(math.ceil(num_images / self.micro_batch), num_images // self._least_batch))
+        # as many parts on every worker, whose shares may differ by an image: each part is a meeting of all
+        smallest, largest = batch.size // self._workers.size, math.ceil(batch.size / self._workers.size)
+        num_parts = max(1, min(math.ceil(largest / self.micro_batch), smallest // self._least_batch))
         parts = list(zip(*(whole.tensor_split(num_parts) for whole in batch[:3]), strict=True))
         for position, (images, labels, targets) in enumerate(parts):
             with self._alone(is_last=position == num_parts - 1):

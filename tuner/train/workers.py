@@ -38,6 +38,12 @@ class Workers:
             torch.distributed.all_reduce(values)
         return values
 
+    def align(self, model: nn.Module) -> None:
+        """Give every worker the first one's running statistics, which are what is saved."""
+        if not self.is_alone:
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
         """Let a model's gradients be averaged over the workers, in ``DistributedDataParallel``.
 

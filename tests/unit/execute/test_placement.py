@@ -18,7 +18,11 @@ BOX = [{"CPU": 16.0, "GPU": 2.0}]
         (Resources(), BOX, Placement(1, 1.0, 2)),
         (Resources(gpus=0.25), BOX, Placement(1, 0.25, 8)),
         (Resources(gpus=0.4), BOX, Placement(1, 0.4, 4)),
+        (Resources(gpus=0.2), BOX, Placement(1, 0.2, 10)),
         (Resources(gpus=0), BOX, Placement(1, 0, 16)),
+        (Resources(gpus=2), BOX, Placement(1, 1.0, 1, workers=2)),
+        (Resources(workers=2), BOX, Placement(1, 1.0, 1, workers=2)),
+        (Resources(workers=2), LAPTOP, Placement(1, 0.0, 2, workers=2)),
         (Resources(cpus=3, gpus=0), [{"CPU": 4.0}, {"CPU": 8.0}], Placement(3, 0, 3)),
         (Resources(trials_at_once=2), LAPTOP, Placement(1, 0.0, 2)),
         (Resources(), [*LAPTOP, *BOX], Placement(1, 1.0, 2)),
@@ -41,3 +45,8 @@ def test_what_can_never_be_placed_is_refused_with_the_numbers(resources: Resourc
         place(resources, LAPTOP)
     for word in words:
         assert word in str(refused.value)
+
+
+def test_workers_of_a_trial_have_a_whole_gpu_each_or_none() -> None:
+    with pytest.raises(ResourceError, match=r"found 1 GPUs for 2 workers; set resources.gpus to 2 or 0"):
+        place(Resources(gpus=1, workers=2), BOX)

@@ -6,6 +6,7 @@ import math
 import multiprocessing
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tuner.spec.hyperparameters import AdamW, HogSvm, Hyperparameters, LeNet, Mu
 from tuner.train.checkpoint import load_model
 from tuner.train.data import ImageSplits
 from tuner.train.loop import EpochResult, Trainer
+from tuner.train.memory import explained
 from tuner.train.workers import Workers
 
 SMALL = SimpleCnn(depth=2, width=8)
@@ -280,3 +282,22 @@ def test_two_workers_train_as_one_does(stripes: ImageSplits, tmp_path: Path) -> 
 def test_workers_without_an_image_a_step_are_refused(stripes: ImageSplits) -> None:
     with pytest.raises(SpecError, match=r"a step needs an image, found 2 for 67 training images on 3 workers"):
         train(stripes, batch_size=2, workers=Workers(0, 3))
+
+
+def test_small_batches_of_a_later_epoch_are_refused_before_the_first(stripes: ImageSplits) -> None:
+    # 17 images in 5 steps, 34 in 9, 51 in 13, 67 in 17: the first epoch alone would do
+    with pytest.raises(SpecError, match=r"a step needs an image, found 4 for 17 training images on 4 workers"):
+        train(stripes, epochs=4, batch_size=4, is_growing=True, workers=Workers(0, 4))
+
+
+def test_an_error_of_memory_holds_no_tensor_of_the_frames_that_failed() -> None:
+    kept: list[weakref.ref[torch.Tensor]] = []
+
+    def fail() -> None:
+        tensor = torch.ones(3)
+        kept.append(weakref.ref(tensor))
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")
+
+    with pytest.raises(OutOfMemoryError), explained(torch.device("cpu"), "do something"):
+        fail()
+    assert kept[0]() is None
