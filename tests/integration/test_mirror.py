@@ -13,6 +13,7 @@ from mlflow.entities import Metric
 
 from tuner.errors import TrackingError
 from tuner.spec import load_text
+from tuner.track import mirror as mirror_module
 from tuner.track.ledger import Ledger, StageLedger
 from tuner.track.mirror import Mirror, find_comparison
 
@@ -88,6 +89,31 @@ def test_a_mirror_that_starts_again_sends_only_what_is_missing(stage: StageLedge
     assert client.sent == {("val_accuracy", 2): 1, ("best_val_accuracy", 2): 1}
     runs = client.search_runs([client.get_experiment_by_name("one").experiment_id])
     assert len(runs) == 3
+
+
+def test_a_batch_that_does_not_arrive_leaves_no_epoch_by_half(
+    stage: StageLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for epoch in range(2, 8):
+        stage.record_epoch(1, epoch, {"epoch": epoch} | {f"metric {i}": i for i in range(40)}, 0.5)
+    monkeypatch.setattr(mirror_module, "_BATCH", 100)  # of 41 an epoch: the fourth epoch would be cut in two
+    mirror, client = open_mirror(tmp_path)
+    send = client.log_batch
+
+    def log_batch(run_id: str, metrics: Sequence[Metric] = (), *args: object, **more: object) -> None:
+        if any(metric.step == 5 for metric in metrics):
+            raise ConnectionError("cut")
+        send(run_id, metrics, *args, **more)
+
+    client.log_batch = log_batch  # type: ignore[method-assign]
+    with pytest.raises(TrackingError, match="cut"):
+        mirror.sync()
+    again, client = open_mirror(tmp_path)
+    again.sync()
+    run = client.search_runs([client.get_experiment_by_name("one").experiment_id], "tags.`tuner.trial` = '1'")[0]
+    for i in range(40):
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, f"metric {i}")]
+        assert sorted(steps) == [2, 3, 4, 5, 6, 7]
 
 
 def test_a_trial_nobody_trains_any_more_is_settled_and_runs_again_when_it_goes_on(

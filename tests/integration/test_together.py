@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tuner.errors import RunError
 from tuner.execute.cluster import connected
@@ -16,6 +17,8 @@ from tuner.execute.task import LAST, MODEL, TrialTask
 from tuner.execute.trial import train_alone
 from tuner.spec.search import DataSpec, Objective
 from tuner.spec.space import Scalar
+from tuner.train.checkpoint import load_model
+from tuner.train.data import load_splits
 from tuner.train.run import use_threads
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
@@ -77,6 +80,19 @@ def test_a_trial_that_is_stopped_ends_its_workers(tmp_path: Path, cache: Path) -
     # what it left is gone on from
     with contextlib.closing(train_together(make_task(tmp_path, cache))) as again:
         assert [next(again)["epoch"] for _ in range(3)] == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("ray_of_two")
+def test_averaged_running_statistics_are_those_that_are_saved(tmp_path: Path, cache: Path) -> None:
+    config: dict[str, Scalar] = {"architecture.simple_cnn.batch_norm": True, "weight_average": 0.9}
+    best = max(train_together(make_task(tmp_path, cache, **config)), key=lambda epoch: epoch["val_accuracy"])
+    classifier, _ = load_model(tmp_path / MODEL)
+    splits = load_splits(DataSpec(name="digits"), cache)
+    rows = splits.validation
+    with torch.inference_mode():
+        scores = classifier.eval()(torch.tensor(splits.images[rows]).permute(0, 3, 1, 2))
+    loss = torch.nn.functional.cross_entropy(scores, torch.tensor(splits.labels[rows]).long())
+    assert float(loss) == pytest.approx(best["val_loss"], rel=1e-4)
 
 
 @pytest.mark.usefixtures("ray_of_two")

@@ -195,9 +195,8 @@ class Mirror:
         if state != run.state:
             tags_now += [RunTag("tuner.state", state), RunTag("tuner.reason", trial.reason or state)]
             tags_now += [RunTag("tuner.error", trial.error[-5000:])] if trial.error else []
-        metrics = list(_metrics(trial, run.epochs, str(attributes["metric"])))
-        for start in range(0, len(metrics), _BATCH):
-            self._client.log_batch(run.run_id, metrics[start : start + _BATCH])
+        for batch in _batches(trial, run.epochs, str(attributes["metric"])):
+            self._client.log_batch(run.run_id, batch)
         if params or tags_now:
             self._client.log_batch(run.run_id, params=params, tags=tags_now)
         run.epochs = len(trial.epochs)
@@ -286,16 +285,21 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
-def _metrics(trial: TrialRecord, epochs_held: int, objective: str) -> Iterator[Metric]:
-    for epoch, measured in enumerate(trial.epochs, start=1):
-        if epoch > epochs_held:
-            at = int(measured.get("timestamp", 0) * 1000) or _milliseconds(trial.started) or 0
-            values = {k: v for k, v in measured.items() if k not in {"epoch", "timestamp"}}
-            if epoch <= len(trial.values):
-                values[f"best_{objective}"] = trial.values[epoch - 1]
-            for key, value in values.items():
-                if not math.isinf(value):
-                    yield Metric(key, float(value), at, epoch)
+def _batches(trial: TrialRecord, epochs_held: int, objective: str) -> Iterator[list[Metric]]:
+    """Make batches of whole epochs: the epochs that MLflow holds are counted, so none may be there by half."""
+    batch: list[Metric] = []
+    for epoch, measured in enumerate(trial.epochs[epochs_held:], start=epochs_held + 1):
+        at = int(measured.get("timestamp", 0) * 1000) or _milliseconds(trial.started) or 0
+        values = {k: v for k, v in measured.items() if k not in {"epoch", "timestamp"}}
+        if epoch <= len(trial.values):
+            values[f"best_{objective}"] = trial.values[epoch - 1]
+        metrics = [Metric(k, float(value), at, epoch) for k, value in values.items() if not math.isinf(value)]
+        if len(batch) + len(metrics) > _BATCH:
+            yield batch
+            batch = []
+        batch += metrics
+    if batch:
+        yield batch
 
 
 def _milliseconds(at: datetime.datetime | None) -> int | None:

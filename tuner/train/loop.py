@@ -289,6 +289,7 @@ class Trainer:
             seen += len(batch)
             if measured.change is not None:
                 changes.append(measured.change)
+            if is_checked:
                 loss = float(self._workers.add(sums[:1].clone()))
                 recent = (loss - loss_before) / (seen - seen_before)
                 if not math.isfinite(loss) or (step > 0 and recent > self._hopeless_loss):
@@ -298,28 +299,31 @@ class Trainer:
         if self.epoch > 0 and loss > self._hopeless_loss:
             loss = math.nan
         share = l2_term / (loss + l2_term) if l2_term > 0 else 0.0
-        norm, ratio = torch.stack(changes).mean(dim=0).tolist()
+        norm, ratio = torch.stack(changes).mean(dim=0).tolist() if changes else (math.nan, math.nan)
         return dict(zip(TRAINED, (loss, loss + l2_term, share, accuracy, norm, ratio), strict=True)), seen
 
     def _validate(self) -> dict[str, float | None]:
         """Measure losses and accuracies on the validation images."""
         sums = torch.zeros(4, dtype=torch.float64, device=self._device)
-        self._workers.align(self.classifier)
         batch_size = max(1, EVALUATION_VALUES[self._device.type] // math.prod(self.description.image_shape))
-        with self._stepper.average.applied(), torch.inference_mode():
+        with self._stepper.average.applied():
+            self._workers.align(self.classifier)
             self.classifier.eval()
-            own = self._workers.share(self._validation_rows)  # none at all, where there are more workers than images
-            for rows in torch.split(own, batch_size) if len(own) else ():
-                images, labels = self._feed.gather(rows)
-                images = images.contiguous(memory_format=self.acceleration.memory_format)
-                with self.acceleration.autocast(self._device):
-                    logits = self.classifier(images).float()
-                loss = self._criterion.loss(logits, labels) * len(rows)
-                counts = [count_correct(logits, labels), count_correct(logits, labels, TOP)]
-                if self._superclasses is not None:
-                    found = self._superclasses[logits.argmax(dim=1)]
-                    counts.append((found == self._superclasses[labels]).sum())
-                sums[: 1 + len(counts)] += torch.stack([loss, *counts])
+            with torch.inference_mode():
+                own = self._workers.share(
+                    self._validation_rows
+                )  # none at all, where there are more workers than images
+                for rows in torch.split(own, batch_size) if len(own) else ():
+                    images, labels = self._feed.gather(rows)
+                    images = images.contiguous(memory_format=self.acceleration.memory_format)
+                    with self.acceleration.autocast(self._device):
+                        logits = self.classifier(images).float()
+                    loss = self._criterion.loss(logits, labels) * len(rows)
+                    counts = [count_correct(logits, labels), count_correct(logits, labels, TOP)]
+                    if self._superclasses is not None:
+                        found = self._superclasses[logits.argmax(dim=1)]
+                        counts.append((found == self._superclasses[labels]).sum())
+                    sums[: 1 + len(counts)] += torch.stack([loss, *counts])
         means = (self._workers.add(sums) / len(self._validation_rows)).tolist()
         return {
             "val_loss": means[0],

@@ -47,7 +47,7 @@ class Measured(NamedTuple):
     sums : float64 tensor, shape (3,)
         The loss, the L2 term and whether the class was right, each summed over this worker's images.
     change : float tensor, shape (2,), or None
-        The gradient's length, and the step's over the weights', where they were asked for.
+        The gradient's length, and the step's over the weights', where they were asked for; not of a step left out.
     """
 
     sums: Tensor
@@ -135,16 +135,18 @@ class Stepper:
             release(self._device)
         gradients = [one.grad for one in self._classifier.parameters() if one.grad is not None]
         norm = torch.zeros((), device=self._device)
-        if self._scaler.unscale(gradients):
-            sums[1] = add_l2_gradient(self._weights, self._criterion.l2) * len(batch.images)
+        is_sound = self._scaler.unscale(gradients)
+        sums[1] = add_l2_gradient(self._weights, self._criterion.l2) * len(batch.images)
+        if is_sound:
             if self._clip > 0:
                 norm = clip_gradients(self._classifier.parameters(), self._clip)
             elif is_measured:
                 norm = measure_norm(gradients)
             self._optimizer.step(learning_rate)
             self.average.update()
-        change = None if before is None else torch.stack([norm, _measure_change(before, self._weights)])
-        return Measured(sums, change)
+        if before is None or not is_sound:
+            return Measured(sums, None)
+        return Measured(sums, torch.stack([norm, _measure_change(before, self._weights)]))
 
     def _add_gradients(self, batch: Batch) -> Tensor:
         """Compute the gradients of a batch, a micro-batch after the other; return the sums that were seen."""

@@ -222,6 +222,20 @@ def test_lower_precision_learns_the_same(precision: str, stripes: ImageSplits) -
     assert half[-1].train_loss != full[-1].train_loss
 
 
+def test_a_step_left_out_has_no_length_and_its_images_keep_their_l2_term(stripes: ImageSplits) -> None:
+    trainer = Trainer(
+        Hyperparameters(architecture=SMALL, batch_size=16, precision="float16", l2=1e-2),
+        stripes,
+        max_epochs=1,
+        seed=0,
+    )
+    trainer._stepper._scaler.load_state_dict({"scale": 1e38, "good_steps": 0})  # overflows at every step of the epoch
+    (result,) = trainer.epochs()
+    assert result.is_finite
+    assert math.isnan(result.gradient_norm) and math.isnan(result.update_ratio)
+    assert result.l2_share > 0
+
+
 def test_the_order_of_memory_changes_nothing_but_speed(stripes: ImageSplits) -> None:
     resnet = ResNet(depth=8, width=4)
     on, off = (train(stripes, architecture=resnet, channels_last=last) for last in (True, False))
