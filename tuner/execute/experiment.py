@@ -17,9 +17,10 @@ from tuner.errors import InputError, LedgerError, SearchNotFoundError
 from tuner.execute.cluster import connected
 from tuner.execute.placement import place
 from tuner.execute.task import TrainFunction
-from tuner.execute.views import Before, view_records
+from tuner.execute.views import view_records
 from tuner.spec import load_text
 from tuner.spec.search import FinishedSearch, SearchSpec
+from tuner.strategy.trial_view import Before
 from tuner.track.ledger import Ledger
 from tuner.track.mirror_process import MirrorProcess, NoMirror
 from tuner.train.data import prepare

@@ -16,12 +16,11 @@ from tuner.errors import RunError
 from tuner.execute.placement import Placement
 from tuner.execute.stage_run import StageRun
 from tuner.execute.task import TrialTask
-from tuner.execute.views import Before
 from tuner.spec import dump_spec
 from tuner.spec.search import SearchSpec, Stage
 from tuner.spec.space import Space
-from tuner.strategy.narrow import Reason, narrow
-from tuner.strategy.trial_view import TrialView
+from tuner.strategy.stage_search import find_space
+from tuner.strategy.trial_view import Before, TrialView
 from tuner.track.ledger import Ledger, StageLedger
 
 KEEP_TIME_EVERY_S = 5.0  # what a search that is killed forgets of its time
@@ -132,7 +131,7 @@ class SearchRun:
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to train."""
-        return bool(self.stop_reason) or (self._run.is_over and self._index + 1 >= len(self.spec.stages))
+        return bool(self.stop_reason) or (self._run.search.is_over and self._index + 1 >= len(self.spec.stages))
 
     @property
     def should_stop(self) -> bool:
@@ -151,7 +150,7 @@ class SearchRun:
         """Tell whether a trial can start now; not so while a stage waits for its last trials."""
         if self.should_stop or self.is_finished:
             return False
-        return self._run.has_next or self._run.is_over
+        return self._run.has_next or self._run.search.is_over
 
     def next_task(self) -> TrialTask | None:
         """Open the next trial and record it; None if none can start now."""
@@ -159,13 +158,13 @@ class SearchRun:
             if not self.has_task():
                 return None
             self._began = self._clock() if self._began is None else self._began
-            if self._run.is_over:
+            if self._run.search.is_over:
                 self._keep_time()
                 self._run = self._open_next(self._run.close("complete"))
             ask = self._run.next()
             if ask is None:  # the last interrupted trials turned out to have ended
                 return self.next_task()
-            stage = self._run.stage
+            stage = self._run.search.stage
             return TrialTask(
                 stage=stage.name,
                 number=ask.number,
@@ -213,10 +212,11 @@ class SearchRun:
         with self._lock:
             self._run.end(task.number, "failed", f"failed: {reason}", traceback)
             self._notice()
-            views = self._run.views.values()
+            search = self._run.search
+            views = search.views.values()
             if sum(view.state == "failed" for view in views) >= HOPELESS and not any(view.values for view in views):
                 self.error = RunError(
-                    f"the first {HOPELESS} trials of stage {self._run.stage.name!r} all failed, the last: {reason}\n"
+                    f"the first {HOPELESS} trials of stage {search.stage.name!r} all failed, the last: {reason}\n"
                     f"{traceback}\nMend this, then run the same command with --fresh"
                 )
 
@@ -228,7 +228,7 @@ class SearchRun:
         """Record the time, and close the last stage if it is over or a limit ended it."""
         with self._lock:
             self._keep_time()
-            if self._run.is_over or (self.stop_reason and self.stop_reason != "interrupted"):
+            if self._run.search.is_over or (self.stop_reason and self.stop_reason != "interrupted"):
                 self._run.close(self.stop_reason or "complete")
 
     def status(self) -> Status:
@@ -242,15 +242,15 @@ class SearchRun:
 
     def _read_status(self) -> Status:
         run = self._run
-        views = list(run.views.values())
+        views = list(run.search.views.values())
         return Status(
-            stage=run.stage.name,
+            stage=run.search.stage.name,
             stage_number=self._index + 1,
             num_stages=len(self.spec.stages),
-            trials=run.stage.trials,
+            trials=run.search.stage.trials,
             counts=Counter(view.state for view in views),
             best=tuple(sorted((v for v in views if math.isfinite(v.best)), key=lambda view: -view.best)),
-            searched=tuple(p.name for p in run.space.parameters if not p.is_constant),
+            searched=tuple(p.name for p in run.search.space.parameters if not p.is_constant),
             epochs_done=sum(len(view.values) for view in views),
             elapsed_s=self.elapsed_s,
             left_s=self._guess_left_s(views),
@@ -262,7 +262,7 @@ class SearchRun:
         epochs = sum(len(view.values) for view in views)
         if ended < HOPELESS or epochs == 0:
             return None
-        stage = self._run.stage
+        stage = self._run.search.stage
         left = self._stage_elapsed_s / ended * (stage.trials - ended)
         share_trained, epoch_s = epochs / (ended * stage.max_epochs), self._stage_elapsed_s / epochs
         left += sum(s.trials * s.max_epochs for s in self.spec.stages[self._index + 1 :]) * share_trained * epoch_s
@@ -280,7 +280,7 @@ class SearchRun:
     def _stop_at_limit(self, reason: str) -> None:
         with self._lock:
             self.stop_reason = reason
-            for view in list(self._run.views.values()):
+            for view in list(self._run.search.views.values()):
                 self._run.end(view.number, "stopped", reason)
 
     def _open_next(self, before: Before | None) -> StageRun:
@@ -290,12 +290,13 @@ class SearchRun:
             stage = self.spec.stages[self._index]
             recorded = self._ledger.stage(stage.name)
             run = self._begin(stage, before) if recorded is None else self._resume(stage, recorded, before)
-            if not run.is_over or self._index + 1 >= len(self.spec.stages):
+            if not run.search.is_over or self._index + 1 >= len(self.spec.stages):
                 return run
-            before = Before(run.space, tuple(run.views.values()))
+            before = run.search.close()
 
     def _begin(self, stage: Stage, before: Before | None) -> StageRun:
-        space, reasons = self._find_space(stage, before)
+        whole = self.spec.space if isinstance(self.spec.space, Space) else None
+        space, reasons = find_space(stage, whole, before)
         ledger = self._ledger.begin_stage(
             stage.name,
             maximize=self.spec.objective.mode == "max",
@@ -315,12 +316,12 @@ class SearchRun:
 
     def _resume(self, stage: Stage, ledger: StageLedger, before: Before | None) -> StageRun:
         run = self._open(stage, ledger.space, ledger, before)
-        if not run.is_over:
+        if not run.search.is_over:
             # a limit may have ended it before; limits, resources and tracking may be others now
             ledger.set(ended=None, asked=dump_spec(self.spec))
             self._say(
-                f"stage {stage.name}: going on after {len(run.views)} of {stage.trials} trials, "
-                f"{run.num_running} of them interrupted"
+                f"stage {stage.name}: going on after {len(run.search.views)} of {stage.trials} trials, "
+                f"{run.search.num_running} of them interrupted"
             )
         return run
 
@@ -330,12 +331,3 @@ class SearchRun:
         return StageRun(
             stage, space, ledger, before, objective=self.spec.objective, seed=seed, folder=self._folder, say=self._say
         )
-
-    def _find_space(self, stage: Stage, before: Before | None) -> tuple[Space, tuple[Reason, ...]]:
-        if before is not None and stage.narrow is not None:
-            narrowing = narrow(before.space, before.trials, stage.narrow)
-            return narrowing.space, narrowing.reasons
-        if isinstance(self.spec.space, Space):
-            return self.spec.space, ()
-        assert before is not None, "a space that comes from a search has one before it"
-        return before.space, ()

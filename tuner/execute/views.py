@@ -1,19 +1,9 @@
 """What the ledger has of other stages, as the strategy sees it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from tuner.spec.space import Space
 from tuner.strategy.trial_view import TrialView
 from tuner.track.ledger import TrialRecord
-
-
-@dataclass(frozen=True)
-class Before:
-    """What a stage follows on: an earlier stage of its search, or the last one of another."""
-
-    space: Space
-    trials: tuple[TrialView, ...]
 
 
 def view_record(record: TrialRecord, sign: float) -> TrialView:

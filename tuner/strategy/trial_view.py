@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from tuner.spec.space import Scalar
+from tuner.spec.space import Scalar, Space
 
 State = Literal["running", "complete", "stopped", "diverged", "failed"]
 
@@ -41,3 +41,11 @@ class TrialView:
         """The objective at the latest epoch that was finite; minus infinity before the first."""
         finite = [value for value in self.values if math.isfinite(value)]
         return max(finite, default=-math.inf)
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a stage follows on: an earlier stage of its search, or the last one of another."""
+
+    space: Space
+    trials: tuple[TrialView, ...]

@@ -1,0 +1,177 @@
+"""Searches on a made-up clock: the very code that Ray drives, with given learning curves instead of training."""
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from tuner.spec.search import Stage
+from tuner.spec.space import Config, Space
+from tuner.strategy.stage_search import StageSearch, find_space
+from tuner.strategy.trial_view import Before
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is to train.
+
+    Attributes
+    ----------
+    key : (str, int)
+        The trial's stage and number; the same again means that it goes on.
+    config : mapping from parameter names to values
+        What it trains.
+    epochs_done : int
+        How many epochs it has behind it.
+    """
+
+    key: tuple[str, int]
+    config: Config
+    epochs_done: int = 0
+
+
+class Policy(Protocol):
+    """What decides: a search of ours, or another one to compare it with."""
+
+    def next(self) -> Job | None:
+        """Return what a free worker is to train; None if there is nothing before another epoch has ended."""
+        ...
+
+    def report(self, job: Job, epoch: int, value: float) -> bool:
+        """Take what a trial's epoch measured, larger being better, and say whether it goes on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a configuration would show if it were trained to the end.
+
+    Attributes
+    ----------
+    values : sequence of float
+        The objective after each epoch, larger is better; not finite from where the training diverges.
+    seconds : float, above 0
+        Of one epoch.
+    """
+
+    values: Sequence[float]
+    seconds: float = 1.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """One epoch that ended.
+
+    Attributes
+    ----------
+    time_s : float
+        When, on the made-up clock.
+    job : Job
+        Of which trial.
+    epoch : int
+        Which one.
+    value : float
+        What it measured.
+    """
+
+    time_s: float
+    job: Job
+    epoch: int
+    value: float
+
+
+def simulate(policy: Policy, train: Callable[[Job], Curve], *, workers: int, max_epochs: int) -> Iterator[Event]:
+    """Let workers train what a policy asks for.
+
+    Parameters
+    ----------
+    policy : Policy
+        What decides.
+    train : function from Job to Curve
+        Asked once for every trial.
+    workers : int, at least 1
+        How many trials run at once.
+    max_epochs : int
+        The budget: how many epochs end, over all trials.
+
+    Yields
+    ------
+    Event
+        The epochs in the order of their ends. Fewer than the budget allows if the policy has nothing more to train.
+    """
+    curves: dict[tuple[str, int], Curve] = {}
+    queue: list[tuple[float, int, Job, int]] = []
+    order = itertools.count()  # of equal times, what began first ends first
+    num_free, now = workers, 0.0
+
+    def push(job: Job, epoch: int) -> None:
+        heapq.heappush(queue, (now + curves[job.key].seconds, next(order), job, epoch))
+
+    for _ in range(max_epochs):
+        while num_free and (job := policy.next()) is not None:
+            curves[job.key] = curves.get(job.key) or train(job)
+            push(job, job.epochs_done + 1)
+            num_free -= 1
+        if not queue:
+            return
+        now, _, job, epoch = heapq.heappop(queue)
+        value = curves[job.key].values[epoch - 1]
+        yield Event(now, job, epoch, value)
+        if policy.report(job, epoch, value):
+            push(job, epoch + 1)
+        else:
+            num_free += 1
+
+
+class Search:
+    """The stages of a search, one after the other, as a policy.
+
+    Parameters
+    ----------
+    stages : sequence of Stage
+        Coarse to fine.
+    space : Space
+        The first stage's.
+    seed : int, at least 0
+        What all suggestions are drawn from.
+    """
+
+    def __init__(self, stages: Sequence[Stage], space: Space, *, seed: int) -> None:
+        self._stages = stages
+        self._space = space
+        self._seed = seed
+        self._searches: list[StageSearch] = []
+        self._open(None)
+
+    def next(self) -> Job | None:
+        """Open the next trial, and the next stage when one is over; see `Policy.next`."""
+        if self._searches[-1].is_over and len(self._searches) < len(self._stages):
+            self._open(self._searches[-1].close())
+        search = self._searches[-1]
+        if not search.has_next:
+            return None
+        view = search.start()
+        return Job((search.stage.name, view.number), view.config)
+
+    def report(self, job: Job, epoch: int, value: float) -> bool:
+        """Let halving decide; see `Policy.report`."""
+        search, number = self._searches[-1], job.key[1]
+        search.add(number, value)
+        decision = search.judge(number, epoch)
+        if decision.state is not None:
+            search.end(number, decision.state)
+        return decision.state is None
+
+    def _open(self, before: Before | None) -> None:
+        index = len(self._searches)
+        stage = self._stages[index]
+        space, _ = find_space(stage, self._space, before)
+        self._searches.append(StageSearch(stage, space, before, seed=stage_seed(self._seed, index)))
+
+
+def stage_seed(seed: int, index: int) -> int:
+    """Derive the seed of a stage, counted from 0, from its search's."""
+    return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])

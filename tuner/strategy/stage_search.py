@@ -1,0 +1,140 @@
+"""One stage's decisions: what is trained next, and who goes on. What Ray drives, and the simulator too."""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+
+from tuner.spec.search import Stage
+from tuner.spec.space import Space
+from tuner.strategy.halving import Decision, SuccessiveHalving
+from tuner.strategy.narrow import Reason, carry, incumbents, narrow
+from tuner.strategy.sampler import build_sampler
+from tuner.strategy.trial_view import Before, State, TrialView
+
+INCUMBENTS = 3  # the best of the stage before are tried first, at this stage's length
+
+
+class StageSearch:
+    """Decides for one stage; the state is in the trials, and an interrupted stage is one that begins with some.
+
+    Parameters
+    ----------
+    stage : Stage
+        What was asked.
+    space : Space
+        Its space, narrowed already.
+    before : Before or None
+        What it follows on; its fitting trials are carried over, and its best ones tried first.
+    trials : iterable of TrialView
+        What was recorded before an interruption, numbered from 0 without gaps.
+    seed : int, at least 0
+        What its suggestions are drawn from.
+    sign : float, 1 or -1
+        What an objective is multiplied with so that larger is better.
+
+    Attributes
+    ----------
+    views : dict from int to TrialView
+        The trials so far, by number.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        space: Space,
+        before: Before | None,
+        trials: Iterable[TrialView] = (),
+        *,
+        seed: int,
+        sign: float = 1.0,
+    ) -> None:
+        self.stage = stage
+        self.space = space
+        self.views = {trial.number: trial for trial in trials}
+        earlier = before.trials if before is not None and stage.narrow is not None else ()
+        self._carried = carry(earlier, space)
+        first = incumbents(earlier, space, min(INCUMBENTS, max(1, stage.trials // 8)))
+        self._sampler = build_sampler(stage, space, seed=seed, first=first)
+        self._halving = SuccessiveHalving(stage.halving, stage.max_epochs, sign=sign)
+        self._halving.replay(self.views.values())
+
+    @property
+    def num_running(self) -> int:
+        """How many trials have begun and not ended."""
+        return sum(view.state == "running" for view in self.views.values())
+
+    @property
+    def has_next(self) -> bool:
+        """Whether another trial is due."""
+        return len(self.views) < self.stage.trials
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all trials have ended."""
+        return not self.has_next and self.num_running == 0
+
+    def start(self) -> TrialView:
+        """Open the next trial."""
+        number = len(self.views)
+        config = self._sampler.ask(number, (*self._carried, *self.views.values()))
+        view = TrialView(number=number, config=config, values=(), state="running")
+        self.views[number] = view
+        return view
+
+    def add(self, number: int, value: float) -> float:
+        """Take what a trial's next epoch measured.
+
+        Parameters
+        ----------
+        number : int
+            The trial.
+        value : float, larger is better
+            The objective after its next epoch; not finite if the training diverged.
+
+        Returns
+        -------
+        float
+            The objective so far: the best epoch's, or NaN.
+        """
+        view = self.views[number]
+        so_far = max(value, view.best) if math.isfinite(value) else math.nan
+        self.views[number] = dataclasses.replace(view, values=(*view.values, so_far))
+        return so_far
+
+    def judge(self, number: int, epoch: int) -> Decision:
+        """Say what becomes of a trial after an epoch that was added; the same whenever it is asked again."""
+        return self._halving.report(number, epoch, self.views[number].values[epoch - 1])
+
+    def end(self, number: int, state: State) -> None:
+        """Take note that a trial has ended."""
+        self.views[number] = dataclasses.replace(self.views[number], state=state)
+
+    def close(self) -> Before:
+        """Return the stage as what the next one follows on."""
+        return Before(self.space, tuple(self.views.values()))
+
+
+def find_space(stage: Stage, space: Space | None, before: Before | None) -> tuple[Space, tuple[Reason, ...]]:
+    """Find a stage's space: that of the one before, narrowed, or the whole.
+
+    Parameters
+    ----------
+    stage : Stage
+        Says whether and how to narrow.
+    space : Space or None
+        The whole space; None if it comes from what is before.
+    before : Before or None
+        What the stage follows on.
+
+    Returns
+    -------
+    (Space, tuple of Reason)
+        The reasons are empty where nothing was narrowed.
+    """
+    if before is not None and stage.narrow is not None:
+        narrowing = narrow(before.space, before.trials, stage.narrow)
+        return narrowing.space, narrowing.reasons
+    if space is not None:
+        return space, ()
+    assert before is not None, "a space that comes from a search has one before it"
+    return before.space, ()
