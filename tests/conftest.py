@@ -7,6 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("unhurried", deadline=None)  # how long a test takes is the machine's affair
+settings.load_profile("unhurried")
 
 TUNER = Path(sys.executable).with_name("tuner")
 

@@ -312,7 +312,9 @@ class SearchRun:
         for reason in reasons:
             change = reason.before if reason.before == reason.after else f"{reason.before} -> {reason.after or 'gone'}"
             self._say(f"  {reason.name}: {change}: {reason.text}")
-        return self._open(stage, space, ledger, before)
+        run = self._open(stage, space, ledger, before)
+        self._say(f"  {run.search.choices}")
+        return run
 
     def _resume(self, stage: Stage, ledger: StageLedger, before: Before | None) -> StageRun:
         run = self._open(stage, ledger.space, ledger, before)

@@ -57,11 +57,21 @@ class Objective(SpecModel):
 
 
 class Halving(SpecModel):
-    """Asynchronous successive halving: at each rung, stop what is not among the best of its peers."""
+    """Asynchronous successive halving: at each rung, a rule stops what is poor."""
 
-    reduction: int = Field(default=3, ge=2, le=16, description="One in this many goes on.")
+    rule: Literal["auto", "forecast", "rank"] = Field(
+        default="auto",
+        description="forecast: a trial stops when a new configuration promises more for an epoch of training, by a "
+        "model of all trials; rank: unless it is among the best of its peers; auto: forecast with sampler gp.",
+    )
+    reduction: int = Field(
+        default=3, ge=2, le=16, description="About the ratio of rungs; by rank, one in this many goes on."
+    )
     min_epochs: int = Field(default=1, ge=1, description="The first rung: nobody is stopped earlier.")
     min_peers: int = Field(default=3, ge=1, description="Nobody is stopped before this many results at a rung.")
+    audit: float = Field(
+        default=0.05, ge=0, le=1, description="Share of the trials that are never stopped, to tell what stopping costs."
+    )
 
 
 class Narrow(SpecModel):
@@ -80,7 +90,12 @@ class Stage(SpecModel):
     trials: int = Field(ge=1, le=1_000_000, description="Number of configurations.")
     max_epochs: int = Field(ge=1, le=100_000, description="The last rung: a trial that gets there is complete.")
     halving: Halving | None = Field(default=Halving(), description="How poor trials are stopped; none: they are not.")
-    sampler: Literal["tpe", "random"] = Field(default="tpe", description="What suggests configurations.")
+    sampler: Literal["auto", "gp", "tpe", "qmc", "random"] = Field(
+        default="auto",
+        description="What suggests configurations. gp: a Gaussian process over all that was seen; tpe: a tree-"
+        "structured Parzen estimator; qmc: a sequence that fills the space evenly; random; auto: gp, or tpe for "
+        "many trials.",
+    )
     fidelity: Literal["epochs", "data"] = Field(
         default="epochs",
         description="What a trial gets more of from rung to rung: epochs; or data too, for its first epoch trains on "

@@ -1,12 +1,18 @@
-"""Asynchronous successive halving: at each rung, stop what is not among the best of its peers."""
+"""Asynchronous successive halving: at each rung, a rule says who goes on."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
+
+import numpy as np
 
 from tuner.spec.search import Halving
+from tuner.strategy.forecast import Forecaster
 from tuner.strategy.trial_view import TrialView
+
+PATIENCE = 0.3  # how small a share of a new configuration's promise is enough to go on
+MIN_COMPLETE = 2  # trials, before a forecast stops any: what low rungs are worth is not known from low rungs
 
 
 @dataclass(frozen=True)
@@ -70,12 +76,131 @@ def rungs(max_epochs: int, min_epochs: int, reduction: int) -> tuple[int, ...]:
     return tuple(reversed(descending))
 
 
-class SuccessiveHalving:
-    """ASHA of the stopping type: a trial is judged once at each rung, against those that got there before.
+def find_rungs(halving: Halving | None, max_epochs: int) -> tuple[int, ...]:
+    """Return the rungs of a stage; without halving there is only the last epoch."""
+    return (max_epochs,) if halving is None else rungs(max_epochs, halving.min_epochs, halving.reduction)
 
-    Of ``n`` results at a rung, its own among them, the best ``n // reduction`` go on, and never fewer than
-    one; of equals, the one with the lower number is better. Nobody is stopped while fewer than ``min_peers``
-    results are there.
+
+class Rule(Protocol):
+    """What decides whether a trial goes on from a rung."""
+
+    def judge(
+        self, number: int, rung: int, results: Mapping[int, float], history: Sequence[TrialView]
+    ) -> tuple[bool, str]:
+        """Decide about a trial.
+
+        Parameters
+        ----------
+        number : int
+            The trial's number in its stage.
+        rung : int
+            The epoch that it has finished.
+        results : mapping from numbers to values
+            Of all trials that got to this rung, this one among them, larger is better; minus infinity for one that
+            diverged before it could.
+        history : sequence of TrialView
+            The stage's trials so far.
+
+        Returns
+        -------
+        (bool, str)
+            Whether it goes on, and why, for people.
+        """
+        ...
+
+
+class RankRule:
+    """Of ``n`` results at a rung, the best ``n // reduction`` go on, and never fewer than one.
+
+    Of equals, the one with the lower number is better.
+
+    Parameters
+    ----------
+    reduction : int, at least 2
+        One in this many goes on.
+    sign : float, 1 or -1
+        What the objective was multiplied with so that larger is better; texts show it as it was.
+
+    References
+    ----------
+    .. [1] Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, arXiv:1810.05934,
+       Algorithm 2.
+    """
+
+    def __init__(self, reduction: int, *, sign: float = 1.0) -> None:
+        self._reduction = reduction
+        self._sign = sign
+
+    def judge(
+        self, number: int, rung: int, results: Mapping[int, float], history: Sequence[TrialView]
+    ) -> tuple[bool, str]:
+        """Compare a trial with those that got to the rung before it; see `Rule.judge`."""
+        order = sorted(results, key=lambda peer: (-results[peer], peer))
+        num_kept = max(1, len(order) // self._reduction)
+        place, cut = order.index(number) + 1, results[order[num_kept - 1]]
+        value, cut = self._sign * results[number], self._sign * cut
+        return place <= num_kept, f"{value:.4g} against a cut of {cut:.4g}, rank {place} of {len(order)} at this rung"
+
+
+class ForecastRule:
+    """A trial goes on while no new configuration promises a good deal more for an epoch of training.
+
+    What is compared is the expected improvement over the best trial, for each epoch that it takes to get it: of this
+    trial, given its values so far, for what is left of its epochs; and of the most promising configuration of the
+    space, for all of them. Where early values tell little, a trial promises after a rung what it did before, and goes
+    on; where they tell much, a poor one's promise is gone.
+
+    Parameters
+    ----------
+    forecaster : Forecaster
+        Knows what to expect.
+    max_epochs : int
+        The last epoch.
+    seed : int, at least 0
+        Where the configurations that are looked at come from.
+    sign : float, 1 or -1
+        What the objective was multiplied with so that larger is better; texts show it as it was.
+
+    References
+    ----------
+    .. [1] Swersky, Snoek and Adams, "Freeze-Thaw Bayesian Optimization", arXiv:1406.3896: whether to go on with a
+       training or to begin another is one question.
+    """
+
+    def __init__(self, forecaster: Forecaster, *, max_epochs: int, seed: int, sign: float = 1.0) -> None:
+        self._forecaster = forecaster
+        self._max_epochs = max_epochs
+        self._seed = seed
+        self._sign = sign
+
+    def judge(
+        self, number: int, rung: int, results: Mapping[int, float], history: Sequence[TrialView]
+    ) -> tuple[bool, str]:
+        """Compare a trial's promise with that of the most promising configuration; see `Rule.judge`."""
+        num_complete = sum(trial.state == "complete" and not trial.is_carried for trial in history)
+        if num_complete < MIN_COMPLETE:
+            return True, f"only {num_complete} trials are complete, and a forecast needs {MIN_COMPLETE}"
+        forecast = self._forecaster.forecast(history, judged=number)
+        if forecast is None:
+            return True, "too little was seen for a forecast"
+        config = next(trial.config for trial in history if trial.number == number and not trial.is_carried)
+        own = forecast.measure_promise(config) - math.log(self._max_epochs - rung)
+        rng = np.random.default_rng((self._seed, number, rung))
+        other = forecast.find_most_promising(rng, is_thorough=False)[1] - math.log(self._max_epochs)
+        mean, low, high = (self._sign * value for value in forecast.expect(config))
+        best = self._sign * forecast.scale.invert(forecast.best)
+        low, high = min(low, high), max(low, high)
+        text = f"{self._sign * results[number]:.4g} so far, {mean:.4g} expected ({low:.4g} to {high:.4g})"
+        share = math.exp(min(own - other, 50.0))
+        text += f" where the best has {best:.4g}: {share:.2g} times the promise of a new configuration"
+        return share >= PATIENCE, text
+
+
+class SuccessiveHalving:
+    """Halving of the stopping type: a trial is judged once at each rung, and ends or goes on.
+
+    Nobody is stopped while fewer than ``min_peers`` results are at a rung, and some trials never are: the audited,
+    who tell what the rungs are worth.
 
     Parameters
     ----------
@@ -83,8 +208,12 @@ class SuccessiveHalving:
         How to stop; None: every trial trains to the last epoch.
     max_epochs : int, at least 1
         The last epoch.
+    rule : Rule or None
+        What decides at a rung; None for the ranks.
     sign : float, 1 or -1
         What the objective was multiplied with so that larger is better; texts show it as it was.
+    seed : int or None
+        Which trials are audited depends on it; none are without it.
 
     Notes
     -----
@@ -110,18 +239,33 @@ class SuccessiveHalving:
        Algorithm 2.
     """
 
-    def __init__(self, halving: Halving | None, max_epochs: int, *, sign: float = 1.0) -> None:
-        self._sign = sign
-        self.rungs = (max_epochs,) if halving is None else rungs(max_epochs, halving.min_epochs, halving.reduction)
+    def __init__(
+        self,
+        halving: Halving | None,
+        max_epochs: int,
+        *,
+        rule: Rule | None = None,
+        sign: float = 1.0,
+        seed: int | None = None,
+    ) -> None:
+        self.rungs = find_rungs(halving, max_epochs)
         self._halving = halving
+        self._rule = rule or RankRule(2 if halving is None else halving.reduction, sign=sign)
+        self._seed = seed
         self._results: dict[int, dict[int, float]] = {rung: {} for rung in self.rungs[:-1]}
         self._verdicts: dict[tuple[int, int], Decision] = {}
+
+    def is_audited(self, number: int) -> bool:
+        """Tell whether a trial is one of those that are never stopped."""
+        if self._halving is None or self._seed is None:
+            return False
+        return bool(np.random.default_rng((self._seed, number)).random() < self._halving.audit)
 
     def results(self, rung: int) -> dict[int, float]:
         """Return number to value at a rung below the last; minus infinity for a trial that diverged."""
         return dict(self._results[rung])
 
-    def report(self, number: int, epoch: int, value: float) -> Decision:
+    def report(self, number: int, epoch: int, value: float, history: Sequence[TrialView] = ()) -> Decision:
         """Take a trial's value after an epoch and say what becomes of it.
 
         The same report again, from a trial that was restored after a crash, is answered as it was the first
@@ -135,6 +279,8 @@ class SuccessiveHalving:
             How many epochs it has finished.
         value : float, larger is better
             Its objective so far: the best epoch's. Not finite if the trial diverged.
+        history : sequence of TrialView
+            The stage's trials so far, for rules that look at more than the rung.
 
         Raises
         ------
@@ -152,7 +298,7 @@ class SuccessiveHalving:
             return Decision("continue", f"no rung at epoch {epoch}")
         if (number, epoch) not in self._verdicts:
             self._results[epoch][number] = value
-            self._verdicts[number, epoch] = self._judge(number, epoch)
+            self._verdicts[number, epoch] = self._judge(number, epoch, history)
         return self._verdicts[number, epoch]
 
     def replay(self, trials: Iterable[TrialView]) -> None:
@@ -184,19 +330,17 @@ class SuccessiveHalving:
                 results[number] = -math.inf
                 return
 
-    def _judge(self, number: int, rung: int) -> Decision:
+    def _judge(self, number: int, rung: int, history: Sequence[TrialView]) -> Decision:
         assert self._halving is not None
         results = self._results[rung]
+        if self.is_audited(number):
+            return Decision("continue", f"went on at epoch {rung}: audited, so it is never stopped")
         if len(results) < self._halving.min_peers:
             return Decision(
                 "continue",
                 f"result {len(results)} at epoch {rung}, too few to judge (min_peers: {self._halving.min_peers})",
             )
-        order = sorted(results, key=lambda peer: (-results[peer], peer))
-        num_kept = max(1, len(order) // self._halving.reduction)
-        place, cut = order.index(number) + 1, results[order[num_kept - 1]]
-        value, cut = self._sign * results[number], self._sign * cut
-        against = f"{value:.4g} against a cut of {cut:.4g}, rank {place} of {len(order)} at this rung"
-        if place <= num_kept:
-            return Decision("continue", f"went on at epoch {rung}: {against}")
-        return Decision("stop", f"stopped at epoch {rung}: {against}", "stopped")
+        goes_on, text = self._rule.judge(number, rung, dict(results), history)
+        if goes_on:
+            return Decision("continue", f"went on at epoch {rung}: {text}")
+        return Decision("stop", f"stopped at epoch {rung}: {text}", "stopped")

@@ -1,16 +1,19 @@
-"""What to try next: the protocol, and the samplers that a stage can name."""
+"""What to try next: the protocol, and which sampler a stage gets."""
 
 from collections.abc import Sequence
-from typing import Protocol
-
-import numpy as np
+from typing import Literal, Protocol
 
 from tuner.spec.search import Stage
 from tuner.spec.space import Config, Scalar, Space
-from tuner.strategy.draws import draw, first_new, generators
-from tuner.strategy.halving import rungs
+from tuner.strategy.forecast import Forecaster
+from tuner.strategy.gaussian_sampler import GaussianSampler
+from tuner.strategy.model_free import QuasiRandomSampler, RandomSampler
 from tuner.strategy.tpe import RungAwareTpe
 from tuner.strategy.trial_view import TrialView
+
+MOST_MODELLED = 300  # trials of a stage: the cost of a Gaussian process grows with the cube of their number
+
+Kind = Literal["gp", "tpe", "qmc", "random"]
 
 
 class Sampler(Protocol):
@@ -37,26 +40,6 @@ class Sampler(Protocol):
             A point of the space; one that is not in the history, as long as such a point is easily found.
         """
         ...
-
-
-class RandomSampler:
-    """Independent draws, uniform over every choice and every range.
-
-    Parameters
-    ----------
-    space : Space
-        What to draw from.
-    seed : int, at least 0
-        Another seed, other draws.
-    """
-
-    def __init__(self, space: Space, *, seed: int) -> None:
-        self._space = space
-        self._seed = seed
-
-    def ask(self, number: int, history: Sequence[TrialView]) -> dict[str, Scalar]:
-        """Draw a point at random; see `Sampler.ask`."""
-        return first_new(history, (draw(self._space, rng) for rng in generators(self._seed, number)))
 
 
 class FirstThen:
@@ -90,26 +73,47 @@ class FirstThen:
         return dict(self._first[number]) if number < len(self._first) else self._then.ask(number, history)
 
 
-def build_sampler(stage: Stage, space: Space, *, seed: int, first: Sequence[Config] = ()) -> Sampler:
+def choose_kind(stage: Stage, space: Space) -> tuple[Kind, str]:
+    """Choose what kind of sampler a stage gets.
+
+    Returns
+    -------
+    (str, str)
+        The kind, and why, for people.
+    """
+    if stage.sampler != "auto":
+        return stage.sampler, "as asked"
+    if all(parameter.is_constant for parameter in space.parameters):
+        return "random", "since nothing varies"
+    if stage.trials > MOST_MODELLED:
+        return "tpe", f"since a Gaussian process is slow with more than {MOST_MODELLED} trials"
+    return "gp", f"since {stage.trials} trials are few enough for a Gaussian process, which makes most of each"
+
+
+def build_sampler(kind: Kind, space: Space, forecaster: Forecaster, *, seed: int, first: Sequence[Config]) -> Sampler:
     """Build what suggests the configurations of a stage.
 
     Parameters
     ----------
-    stage : Stage
-        Names the sampler and fixes the rungs. Its name goes into the seed, so that stages draw independently.
+    kind : str
+        Of which kind.
     space : Space
         What to suggest from.
+    forecaster : Forecaster
+        Knows what to expect, and the stage's rungs.
     seed : int, at least 0
-        The search's.
+        The stage's own.
     first : sequence of configs
         What the first trials train, before anything is suggested; all of them points of the space.
     """
-    own_seed = int(np.random.SeedSequence([seed, *stage.name.encode()]).generate_state(1)[0])
-    halving = stage.halving
-    epochs = (stage.max_epochs,) if halving is None else rungs(stage.max_epochs, halving.min_epochs, halving.reduction)
-    sampler: Sampler = (
-        RandomSampler(space, seed=own_seed)
-        if stage.sampler == "random"
-        else RungAwareTpe(space, seed=own_seed, stage_rungs=epochs)
-    )
+    sampler: Sampler
+    match kind:
+        case "gp":
+            sampler = GaussianSampler(space, forecaster, seed=seed)
+        case "tpe":
+            sampler = RungAwareTpe(space, seed=seed, stage_rungs=forecaster.stage_rungs)
+        case "qmc":
+            sampler = QuasiRandomSampler(space, seed=seed)
+        case "random":
+            sampler = RandomSampler(space, seed=seed)
     return FirstThen(space, first, sampler) if first else sampler

@@ -4,11 +4,14 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
+import numpy as np
+
 from tuner.spec.search import Stage
 from tuner.spec.space import Space
-from tuner.strategy.halving import Decision, SuccessiveHalving
+from tuner.strategy.forecast import Forecaster
+from tuner.strategy.halving import Decision, ForecastRule, RankRule, Rule, SuccessiveHalving, find_rungs
 from tuner.strategy.narrow import Reason, carry, incumbents, narrow
-from tuner.strategy.sampler import build_sampler
+from tuner.strategy.sampler import build_sampler, choose_kind
 from tuner.strategy.trial_view import Before, State, TrialView
 
 INCUMBENTS = 3  # the best of the stage before are tried first, at this stage's length
@@ -36,6 +39,8 @@ class StageSearch:
     ----------
     views : dict from int to TrialView
         The trials so far, by number.
+    choices : str
+        What suggests and what stops, and why, for people.
     """
 
     def __init__(
@@ -54,8 +59,13 @@ class StageSearch:
         earlier = before.trials if before is not None and stage.narrow is not None else ()
         self._carried = carry(earlier, space)
         first = incumbents(earlier, space, min(INCUMBENTS, max(1, stage.trials // 8)))
-        self._sampler = build_sampler(stage, space, seed=seed, first=first)
-        self._halving = SuccessiveHalving(stage.halving, stage.max_epochs, sign=sign)
+        own_seed = int(np.random.SeedSequence([seed, *stage.name.encode()]).generate_state(1)[0])
+        kind, reason = choose_kind(stage, space)
+        self.choices = f"sampler {kind}, {reason}"
+        forecaster = Forecaster(space, find_rungs(stage.halving, stage.max_epochs))
+        self._sampler = build_sampler(kind, space, forecaster, seed=own_seed, first=first)
+        rule = choose_rule(stage, kind, forecaster, seed=own_seed, sign=sign)
+        self._halving = SuccessiveHalving(stage.halving, stage.max_epochs, rule=rule, sign=sign, seed=own_seed)
         self._halving.replay(self.views.values())
 
     @property
@@ -103,7 +113,8 @@ class StageSearch:
 
     def judge(self, number: int, epoch: int) -> Decision:
         """Say what becomes of a trial after an epoch that was added; the same whenever it is asked again."""
-        return self._halving.report(number, epoch, self.views[number].values[epoch - 1])
+        value = self.views[number].values[epoch - 1]
+        return self._halving.report(number, epoch, value, tuple(self.views.values()))
 
     def end(self, number: int, state: State) -> None:
         """Take note that a trial has ended."""
@@ -112,6 +123,16 @@ class StageSearch:
     def close(self) -> Before:
         """Return the stage as what the next one follows on."""
         return Before(self.space, tuple(self.views.values()))
+
+
+def choose_rule(stage: Stage, kind: str, forecaster: Forecaster, *, seed: int, sign: float) -> Rule | None:
+    """Choose what decides at a stage's rungs: forecasts where the sampler makes them too, ranks elsewhere."""
+    if stage.halving is None:
+        return None
+    rule = stage.halving.rule
+    if rule == "forecast" or (rule == "auto" and kind == "gp"):
+        return ForecastRule(forecaster, max_epochs=stage.max_epochs, seed=seed, sign=sign)
+    return RankRule(stage.halving.reduction, sign=sign)
 
 
 def find_space(stage: Stage, space: Space | None, before: Before | None) -> tuple[Space, tuple[Reason, ...]]:

@@ -10,10 +10,10 @@ from optuna.samplers import TPESampler
 from optuna.storages import InMemoryStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import qmc
 
 from tuner.spec.space import Choice, Distribution, Int, LogInt, LogUniform, Parameter, Scalar, Space, Uniform
-from tuner.strategy.draws import at, draw, first_new, generators, index_of, on_grid
+from tuner.strategy.draws import draw, first_new, generators, index_of, on_grid
+from tuner.strategy.model_free import QuasiRandomSampler
 from tuner.strategy.ranking import has_result
 from tuner.strategy.trial_view import TrialView
 
@@ -70,7 +70,7 @@ class RungAwareTpe:
         self._stage_rungs = tuple(stage_rungs)
         self._random_share = random_share
         free = [parameter for parameter in space.parameters if not parameter.is_constant]
-        self._coordinates = {parameter.name: i for i, parameter in enumerate(free)}
+        self._sequence = QuasiRandomSampler(space, seed=seed)
         self._distributions = {parameter.name: _to_optuna(parameter.distribution) for parameter in free}
         self._num_needed = _count_most_active(space) + 2
 
@@ -84,15 +84,8 @@ class RungAwareTpe:
             for rng in itertools.islice(rngs, NUM_MODEL_ATTEMPTS):
                 yield self._ask_model(lesson, rng)
         else:
-            yield self._ask_sequence(number)
+            yield self._sequence.at(number)
         yield from (draw(self._space, rng) for rng in rngs)
-
-    def _ask_sequence(self, number: int) -> dict[str, Scalar]:
-        engine = qmc.Sobol(max(1, len(self._coordinates)), rng=np.random.default_rng(self._seed))
-        if number:
-            engine.fast_forward(number)
-        point = engine.random(1)[0]
-        return self._space.walk(lambda parameter: at(parameter.distribution, point[self._coordinates[parameter.name]]))
 
     def _ask_model(self, lesson: Sequence[FrozenTrial], rng: np.random.Generator) -> dict[str, Scalar]:
         engine = TPESampler(seed=int(rng.integers(2**32)), n_startup_trials=0, multivariate=True)

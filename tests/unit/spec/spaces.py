@@ -138,6 +138,8 @@ def searches(draw: st.DrawFn) -> SearchSpec:
             reduction=st.integers(2, 16),
             min_epochs=st.integers(1, max_epochs),
             min_peers=st.integers(1, 9),
+            rule=st.sampled_from(["auto", "forecast", "rank"]),
+            audit=st.floats(0, 1),
         )
         can_narrow = i > 0 or isinstance(space, FinishedSearch)
         narrow = st.builds(Narrow, keep=st.floats(0.01, 1), margin=st.floats(0, 1)) if can_narrow else st.nothing()
@@ -147,7 +149,7 @@ def searches(draw: st.DrawFn) -> SearchSpec:
                 trials=draw(st.integers(1, 1000)),
                 max_epochs=max_epochs,
                 halving=draw(st.none() | halving),
-                sampler=draw(st.sampled_from(["tpe", "random"])),
+                sampler=draw(st.sampled_from(["auto", "gp", "tpe", "qmc", "random"])),
                 narrow=draw(st.none() | narrow),
             )
         )

@@ -301,12 +301,12 @@ def test_the_architecture_must_be_given_under_every_alternative() -> None:
         (
             "max_epochs: 9",
             "max_epochs: 9, halving: off",
-            "must be none, or a mapping with the keys reduction, min_epochs and",
+            "must be none, or a mapping with the keys rule, reduction, min_epochs,",
         ),
         (
             "max_epochs: 9",
             "max_epochs: 9, sampler: tp",
-            "must be one of tpe or random, found tp; did you mean tpe?",
+            "must be one of auto, gp, tpe, qmc or random, found tp; did you mean tpe?",
         ),
         ("  coarse:", "  co.arse:", "a stage's name has letters, digits, - and _, at most 64, found co.arse"),
     ],

@@ -14,12 +14,12 @@ from tuner.spec.domain import find_domain
 from tuner.spec.dump import dump_spec
 from tuner.spec.hyperparameters import find_owner
 from tuner.spec.load import load_text
-from tuner.spec.search import Halving, Narrow, Stage
+from tuner.spec.search import Halving, Narrow
 from tuner.spec.space import Choice, Config, Distribution, Int, LogInt, LogUniform, Parameter, Space, Uniform
 from tuner.strategy.draws import at, draw
 from tuner.strategy.narrow import Narrowing, Reason, carry, incumbents, narrow
 from tuner.strategy.ranking import rank_trials
-from tuner.strategy.sampler import build_sampler
+from tuner.strategy.tpe import RungAwareTpe
 from tuner.strategy.trial_view import State, TrialView
 
 
@@ -242,7 +242,7 @@ class TestWhatTellsNothing:
 HOWS = st.builds(Narrow, keep=st.floats(0.01, 1), margin=st.floats(0, 1))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data(), HOWS, st.randoms(use_true_random=False))
 def test_the_best_trial_stays_inside_and_every_parameter_has_a_reason(
     data: st.DataObject, how: Narrow, random: Random
@@ -288,7 +288,7 @@ def check_space(old: Space, narrowing: Narrowing) -> None:
     draw(narrowing.space, np.random.default_rng(0))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.one_of(
         st.builds(LogUniform, low=st.floats(1e-4, 1e-3), high=st.floats(0.01, 1)),
@@ -330,7 +330,7 @@ stages: {coarse: {trials: 48, max_epochs: 9}}
 """
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(HOWS, st.integers(0, 2**32), st.lists(st.floats(-1, 1), min_size=5, max_size=5))
 def test_a_narrowed_space_is_one_that_a_search_file_can_ask_for(how: Narrow, seed: int, weights: list[float]) -> None:
     spec = load_text(SPEC, "a test's")
@@ -348,7 +348,7 @@ def test_a_narrowed_space_is_one_that_a_search_file_can_ask_for(how: Narrow, see
 class TestTheNextStage:
     def test_carried_trials_lie_in_the_new_space_and_have_ended(self) -> None:
         trials = run(
-            build_sampler(Stage(name="coarse", trials=40, max_epochs=9), SPACE, seed=0),
+            RungAwareTpe(SPACE, seed=0, stage_rungs=(1, 3, 9)),
             Halving(),
             max_epochs=9,
             num_trials=40,

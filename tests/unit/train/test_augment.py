@@ -139,7 +139,7 @@ def test_reseeding_repeats_an_epoch_with_batches_of_changing_size() -> None:
     st.integers(1, 12),
     st.integers(0, 2**32),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_crops_are_pieces_of_the_padded_images(
     count: int, height: int, width: int, channels: int, padding: int, seed: int
 ) -> None:
@@ -413,7 +413,7 @@ def test_with_mixup_and_cutmix_each_batch_takes_one() -> None:
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.floats(0.01, 10), st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_share_of_a_cut_is_its_real_area(height: int, width: int, alpha: float, seed: int) -> None:
     lines, columns, share = draw_cut(alpha, (height, width), seeded(seed))
     area = (lines[0, :, None] & columns[0]).float().mean()
@@ -429,7 +429,7 @@ def test_shares_have_the_moments_of_the_beta_distribution(alpha: float) -> None:
 
 
 @given(st.floats(1e-300, 10), st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_share_is_a_fraction_for_any_alpha(alpha: float, seed: int) -> None:
     assert 0 <= draw_share(alpha, seeded(seed)) <= 1
 

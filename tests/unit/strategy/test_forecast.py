@@ -1,0 +1,218 @@
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from tuner.spec.search import Halving, Stage
+from tuner.spec.space import Choice, Config, Parameter, Space, Uniform
+from tuner.strategy.forecast import MIN_ROWS, Forecast, Forecaster, Scale, log_expected_improvement
+from tuner.strategy.gaussian_sampler import GaussianSampler
+from tuner.strategy.halving import ForecastRule, SuccessiveHalving
+from tuner.strategy.simulate import Curve, Job, Search, simulate
+from tuner.strategy.trial_view import State, TrialView
+
+FLAT = Space((Parameter("x", Uniform(low=0, high=1)), Parameter("y", Uniform(low=0, high=1))))
+RUNGS = (1, 3, 9)
+
+
+def score(config: Config) -> float:
+    return 0.9 - (float(config["x"]) - 0.7) ** 2 - 0.3 * (float(config["y"]) - 0.2) ** 2
+
+
+def jagged(config: Config) -> float:
+    """A score that no neighbour tells: only a trial itself shows what it is worth."""
+    x, y = float(config["x"]), float(config["y"])
+    return score(config) + 0.4 * math.sin(90 * x + 3) * math.sin(70 * y)
+
+
+def make_trial(number: int, state: State, length: int, value: Callable[[Config], float] = score) -> TrialView:
+    x, y = np.random.default_rng(number).random(2)
+    config = {"x": float(x), "y": float(y)}
+    values = tuple(value(config) * (1 - 0.3 / epoch) for epoch in range(1, length + 1))
+    return TrialView(number, config, values, state)
+
+
+def make_past(num_complete: int, num_stopped: int = 0) -> list[TrialView]:
+    complete = [make_trial(number, "complete", 9) for number in range(num_complete)]
+    return complete + [make_trial(num_complete + n, "stopped", 1) for n in range(num_stopped)]
+
+
+def forecast(history: list[TrialView], judged: int | None = None) -> Forecast:
+    found = Forecaster(FLAT, RUNGS).forecast(history, judged=judged)
+    assert found is not None
+    return found
+
+
+def test_the_scale_keeps_order_and_draws_in_what_is_far_below() -> None:
+    values = np.array([0.9, 0.88, 0.5, 0.1, -1e6])
+    scale = Scale.of(values)
+    scaled = scale.apply(values)
+    assert scaled[0] == 1 and scaled[2] == pytest.approx(0)
+    assert (np.diff(scaled) < 0).all() and scaled[-1] > -30
+    assert [scale.invert(one) for one in [*scaled, 1.5]] == pytest.approx([*values, 0.9 + 0.2 * math.log(2)])
+    assert np.isfinite(Scale.of(np.array([0.3, 0.3])).apply(np.array([0.3, 0.4, 0.2]))).all()
+
+
+@pytest.mark.parametrize("z", [3.0, 0.0, -0.99, -1.01, -4.0, -9.0])
+def test_the_expected_improvement_is_the_integral(z: float) -> None:
+    exact, _ = quad(lambda gain: gain * norm.pdf(gain - z), 0, max(z, 0) + 12, epsabs=0, epsrel=1e-10)
+    assert log_expected_improvement(np.array([z]))[0] == pytest.approx(math.log(exact), rel=1e-6)
+
+
+def test_the_expected_improvement_falls_without_end_and_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        promises = log_expected_improvement(-np.logspace(-1, 8, 200))
+    assert (np.diff(promises) < 0).all() and np.isfinite(promises).all()
+
+
+def test_nothing_is_forecast_from_next_to_nothing() -> None:
+    forecaster = Forecaster(FLAT, RUNGS)
+    assert forecaster.forecast([]) is None
+    assert forecaster.forecast([make_trial(i, "running", 1) for i in range(9)]) is None, "none has ended"
+    assert forecaster.forecast([make_trial(i, "stopped", 1) for i in range(MIN_ROWS - 1)]) is None
+    assert forecaster.forecast([make_trial(i, "diverged", 0) for i in range(9)]) is None
+
+
+def test_the_suggestion_lies_near_the_optimum() -> None:
+    sampler = GaussianSampler(FLAT, Forecaster(FLAT, RUNGS), seed=0)
+    config = sampler.ask(20, make_past(20))
+    assert abs(float(config["x"]) - 0.7) < 0.08 and abs(float(config["y"]) - 0.2) < 0.25
+
+
+def test_workers_that_ask_at_the_same_time_are_sent_to_different_places() -> None:
+    sampler = GaussianSampler(FLAT, Forecaster(FLAT, RUNGS), seed=0)
+    history = [make_trial(number, "complete", 9, jagged) for number in range(6)]
+    for number in range(6, 10):
+        history.append(TrialView(number, sampler.ask(number, history), (), "running"))
+    asked = [np.array([float(t.config["x"]), float(t.config["y"])]) for t in history[6:]]
+    assert min(np.linalg.norm(a - b) for i, a in enumerate(asked) for b in asked[:i]) > 0.03
+
+
+def test_a_good_start_raises_what_is_expected_and_a_poor_one_lowers_it() -> None:
+    past = make_past(12, 10)
+    trial = make_trial(99, "running", 1)
+    before = forecast([*past, TrialView(99, trial.config, (), "running")], judged=99).expect(trial.config)[0]
+    for factor, sign in ((1.1, 1), (0.6, -1)):
+        values = (trial.values[0] * factor,)
+        mean, low, high = forecast([*past, TrialView(99, trial.config, values, "running")], judged=99).expect(
+            trial.config
+        )
+        assert sign * (mean - before) > 0
+        assert low < mean < high
+
+
+def test_where_trainings_diverge_none_is_sent() -> None:
+    past = [TrialView(t.number, t.config, (), "diverged") if float(t.config["x"]) > 0.6 else t for t in make_past(30)]
+    sampler = GaussianSampler(FLAT, Forecaster(FLAT, RUNGS), seed=0)
+    asked = [float(sampler.ask(number, past)["x"]) for number in range(30, 40)]
+    assert np.mean(np.array(asked) < 0.65) >= 0.9
+
+
+def test_the_same_trials_give_the_same_forecast_whatever_was_asked_before() -> None:
+    past = make_past(15, 15)
+    used = Forecaster(FLAT, RUNGS)
+    for count in (5, 9, 17, 29):
+        used.forecast(past[:count])
+    point, promise = used.forecast(past).find_most_promising(np.random.default_rng(0))  # type: ignore[union-attr]
+    expected = forecast(past).find_most_promising(np.random.default_rng(0))
+    np.testing.assert_array_equal(point, expected[0])
+    assert promise == expected[1]
+
+
+def test_trials_of_an_earlier_stage_tell_as_much_as_they_are_worth() -> None:
+    carried = [replace(make_trial(number, "complete", 9), is_carried=True) for number in range(25)]
+    sampler = GaussianSampler(FLAT, Forecaster(FLAT, (3, 27)), seed=0)
+    config = sampler.ask(0, carried)
+    assert abs(float(config["x"]) - 0.7) < 0.1, "no quasi-random start where something is known"
+    # where the new stage's trials say the contrary, they are believed
+    own = [
+        TrialView(n, (t := make_trial(50 + n, "complete", 1)).config, (1 - score(t.config),) * 27, "complete")
+        for n in range(12)
+    ]
+    config = sampler.ask(12, [*carried, *own])
+    assert score(config) < 0.5
+
+
+class TestTheRule:
+    def run(self, curve: Callable[[Config, np.random.Generator], list[float]]) -> dict[int, int]:
+        """Return how many epochs each trial got."""
+        lengths: dict[int, int] = {}
+        stage = {"name": "only", "trials": 40, "max_epochs": 9, "sampler": "gp", "halving": {"audit": 0}}
+        search = Search([Stage.model_validate(stage)], FLAT, seed=0)
+
+        def train(job: Job) -> Curve:
+            return Curve(np.maximum.accumulate(curve(job.config, np.random.default_rng(job.key[1]))).tolist())
+
+        for event in simulate(search, train, workers=2, max_epochs=10**6):
+            lengths[event.job.key[1]] = event.epoch
+        return lengths
+
+    def test_trials_are_stopped_early_where_early_values_tell_much_and_go_on_where_they_tell_nothing(self) -> None:
+        def tell_nothing(config: Config, rng: np.random.Generator) -> list[float]:
+            return [*(-1 - rng.random(8)), jagged(config)]
+
+        much = self.run(lambda config, _: [jagged(config) * (1 - 0.3 / epoch) for epoch in range(1, 10)])
+        nothing = self.run(tell_nothing)
+        stopped = [sum(length < 9 for length in lengths.values()) for lengths in (much, nothing)]
+        assert stopped[0] > 16
+        assert stopped[1] < 9
+
+    def test_a_verdict_says_what_was_expected(self) -> None:
+        past = make_past(12, 10)
+        poor = TrialView(99, {"x": 0.0, "y": 1.0}, (0.1,), "running")
+        rule = ForecastRule(Forecaster(FLAT, RUNGS), max_epochs=9, seed=0)
+        judge = SuccessiveHalving(Halving(min_peers=1), 9, rule=rule)
+        decision = judge.report(99, 1, 0.1, [*past, poor])
+        assert decision.state == "stopped"
+        assert decision.reason.startswith("stopped at epoch 1: 0.1 so far, ")
+        assert "times the promise of a new configuration" in decision.reason
+
+    def test_no_trial_is_stopped_by_forecast_before_two_are_complete(self) -> None:
+        rule = ForecastRule(Forecaster(FLAT, RUNGS), max_epochs=9, seed=0)
+        judge = SuccessiveHalving(Halving(min_peers=1), 9, rule=rule)
+        history = [make_trial(i, "stopped", 3) for i in range(8)] + [make_trial(8, "complete", 9)]
+        decision = judge.report(99, 1, -5.0, [*history, TrialView(99, {"x": 0.5, "y": 0.5}, (-5.0,), "running")])
+        assert decision.state is None
+        assert "only 1 trials are complete" in decision.reason
+
+
+def test_audited_trials_are_never_stopped() -> None:
+    halving = SuccessiveHalving(Halving(min_peers=1, audit=0.2), 9, seed=4)
+    audited = [number for number in range(400) if halving.is_audited(number)]
+    assert 50 < len(audited) < 110
+    stopped = [n for n in range(400) if halving.report(n, 1, 1 - n / 400).state == "stopped"]
+    assert not set(stopped) & set(audited)
+    assert len(stopped) > 200
+
+
+def test_a_slow_family_is_found_where_ranks_at_low_rungs_lose_it() -> None:
+    """Curves that cross: the family that wins in the end is the last one of all for the first six epochs."""
+    space = Space(
+        (Parameter("family", Choice(options=("quick", "slow"))), *(p for p in FLAT.parameters)),
+    )
+
+    def train(job: Job) -> Curve:
+        slow = job.config["family"] == "slow"
+        final = score(job.config) - (0.0 if slow else 0.25)
+        pace = 4.0 if slow else 0.7
+        return Curve([final - 0.9 * math.exp(-epoch / pace) for epoch in range(1, 28)])
+
+    def count(rule: str, sampler: str) -> int:
+        found = 0
+        for seed in range(8):
+            stage = Stage.model_validate(
+                {"name": "only", "trials": 500, "max_epochs": 27, "sampler": sampler, "halving": {"rule": rule}}
+            )
+            events = list(simulate(Search([stage], space, seed=seed), train, workers=4, max_epochs=27 * 20))
+            best = max((event for event in events if event.epoch == 27), key=lambda event: event.value)
+            found += best.job.config["family"] == "slow"
+        return found
+
+    assert count("forecast", "gp") >= 7
+    assert count("rank", "random") <= 5

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tuner.strategy import gaussian_process
+from tuner.strategy.gaussian_process import Hyperparameters, MultiRungProcess, fit
+
+NO_CHOICE = np.zeros(2, dtype=bool)
+Floats = NDArray[np.float64]
+
+
+def bowl(points: Floats) -> Floats:
+    return 1 - 3 * (points[:, 0] - 0.6) ** 2 - (points[:, 1] - 0.3) ** 2
+
+
+def see(low_rung: float, count: int = 40, noise: float = 0.0) -> tuple[Floats, NDArray[np.int64], Floats]:
+    """Half of the configs at the last rung of two, and all at the first, where values are so many times as large."""
+    rng = np.random.default_rng(0)
+    points = rng.random((count, 2))
+    low = low_rung * bowl(points) + noise * rng.normal(size=count)
+    high = bowl(points[: count // 2])
+    rungs = np.repeat([0, 1], [count, count // 2])
+    return np.vstack([points, points[: count // 2]]), rungs, np.concatenate([low, high])
+
+
+def test_it_passes_through_what_was_measured_and_is_sure_there() -> None:
+    points, rungs, values = see(0.5)
+    fitted = fit(points, rungs, values, NO_CHOICE, 2)
+    process = MultiRungProcess(points, rungs, values, NO_CHOICE, fitted)
+    mean, deviation = process.predict(points[-20:], 1)
+    np.testing.assert_allclose(mean, values[-20:], atol=0.05)
+    _, unsure = process.predict(np.array([[3.0, -2.0]]), 1)
+    assert unsure[0] > 5 * deviation.max()
+
+
+@pytest.mark.parametrize("low_rung", [0.5, -0.7])
+def test_low_rungs_tell_of_the_last_as_they_are_related_to_it(low_rung: float) -> None:
+    points, rungs, values = see(low_rung)
+    fitted = fit(points, rungs, values, NO_CHOICE, 2)
+    covariance = fitted.covariance
+    correlation = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
+    assert correlation * np.sign(low_rung) > 0.8
+    process = MultiRungProcess(points, rungs, values, NO_CHOICE, fitted)
+    others = points[20:40]  # seen at the first rung alone
+    mean, _ = process.predict(others, 1)
+    assert np.abs(mean - bowl(others)).mean() < 0.05
+
+
+def test_a_low_rung_of_noise_is_found_to_tell_little() -> None:
+    points, rungs, values = see(0.0, count=60, noise=0.5)
+    process = MultiRungProcess(points, rungs, values, NO_CHOICE, fit(points, rungs, values, NO_CHOICE, 2))
+    with_noise, _ = process.predict(points[30:60], 1)
+    assert np.abs(with_noise - bowl(points[30:60])).mean() < 0.15
+
+
+def test_what_is_fitted_is_the_most_likely_found_by_following_a_right_gradient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checked = []
+
+    def check(lose, start, **options):  # type: ignore[no-untyped-def]
+        rng = np.random.default_rng(1)
+        for _ in range(3):
+            at = start + 0.3 * rng.normal(size=len(start))
+            _, gradient = lose(at)
+            steps = 1e-5 * np.eye(len(at))
+            numeric = [(lose(at + step)[0] - lose(at - step)[0]) / 2e-5 for step in steps]
+            np.testing.assert_allclose(gradient, numeric, rtol=1e-3, atol=1e-3)
+            checked.append(at)
+        return original(lose, start, **options)
+
+    original = gaussian_process.minimize
+    monkeypatch.setattr(gaussian_process, "minimize", check)
+    points, rungs, values = see(0.5, noise=0.1)
+    points[:, 1] = np.round(points[:, 1] * 2) / 2
+    fit(points, rungs, values, np.array([False, True]), 2)
+    assert len(checked) == 3
+
+
+def test_options_are_all_equally_far_apart() -> None:
+    points = np.array([[0.25, 0.1], [0.25, 0.5], [0.25, 0.9]])
+    given = Hyperparameters(np.array([0.5, 0.8]), np.eye(1), np.array([0.01]))
+    is_choice = np.array([False, True])
+    process = MultiRungProcess(points[:1], np.zeros(1, dtype=int), np.ones(1), is_choice, given)
+    mean, deviation = process.predict(points, 0)
+    assert mean[1] == mean[2] < mean[0]
+    assert deviation[1] == deviation[2] > deviation[0]

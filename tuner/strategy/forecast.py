@@ -1,0 +1,318 @@
+"""What a stage's trials say about the values that configs would reach at its last epoch."""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erfcx, ndtr
+from threadpoolctl import ThreadpoolController
+
+from tuner.spec.space import Config, Space
+from tuner.strategy.encoding import Encoding, Points
+from tuner.strategy.gaussian_process import Hyperparameters, MultiRungProcess, fit
+from tuner.strategy.ranking import has_result
+from tuner.strategy.trial_view import TrialView
+
+MIN_ROWS = 4  # values at rungs, before anything is forecast
+MOST_LENGTHS = 2  # of an earlier stage's trials: each is another rung, below the stage's own
+MAX_ROWS = 400  # of the process; its cost grows with the cube
+MAX_ROWS_FITTED = 200
+REFIT_GROWTH = 1.15  # its hyperparameters are found again when that many times as many trials have ended
+NUM_DRAWN, NUM_NEAR, NUM_TOP = 400, 60, 5
+COARSE_STEPS = (0.15, 0.05, 0.015)
+FINE_STEPS = (0.08, 0.04, 0.02, 0.01, 0.005)
+"""How far candidates lie from the best trials, and from the best candidates: in shares of each coordinate's range."""
+
+Floats = NDArray[np.float64]
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """Find the libraries that multiply matrices in threads of their own, which would take the trials' cores."""
+    return ThreadpoolController()
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The map from values to the units of the model: the best is 1, the median 0, and what is far below is drawn near.
+
+    Attributes
+    ----------
+    best, unit : float
+        The best value, and its distance from the median.
+    """
+
+    best: float
+    unit: float
+
+    @classmethod
+    def of(cls, values: Floats) -> "Scale":
+        """Fit the scale to values."""
+        best = float(values.max())
+        return cls(best, max(best - float(np.median(values)), 1e-9 * max(1.0, abs(best))))
+
+    def apply(self, values: Floats) -> Floats:
+        """Turn values into the model's units; above the best one it goes on in a straight line."""
+        below = np.maximum(self.best - values, 0.0) / self.unit
+        above = np.maximum(values - self.best, 0.0) / self.unit
+        return 1 - np.log2(1 + below) + above / math.log(2)
+
+    def invert(self, scaled: float) -> float:
+        """Turn a number in the model's units into a value."""
+        above = scaled - 1
+        return self.best + self.unit * (above * math.log(2) if above > 0 else 1 - 2**-above)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What was seen: a config's point, a rung and the value there, a row each."""
+
+    numbers: NDArray[np.int64]
+    points: Points
+    rungs: NDArray[np.int64]
+    values: Floats
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def limited(self, count: int) -> "Rows":
+        """Keep the rows of the highest rungs, and of those the latest."""
+        if len(self) <= count:
+            return self
+        kept = np.sort(np.lexsort((-self.numbers, -self.rungs))[:count])
+        return Rows(self.numbers[kept], self.points[kept], self.rungs[kept], self.values[kept])
+
+
+class Forecaster:
+    """Makes forecasts from what a stage's trials have shown.
+
+    Parameters
+    ----------
+    space : Space
+        The stage's.
+    stage_rungs : sequence of int, increasing
+        The epochs at which values are looked at, the last one included.
+
+    Notes
+    -----
+    Whatever is done depends on the trials alone. Hyperparameters are found from the first trials that ended, as many as
+    a growing sequence of counts says, and kept until the next count is reached.
+
+    Trials carried over from an earlier stage trained on another schedule, where as many epochs mean something else:
+    their values are rungs of their own below the stage's, and what they tell about it is learnt like anything else.
+    """
+
+    def __init__(self, space: Space, stage_rungs: Sequence[int]) -> None:
+        self.encoding = Encoding(space)
+        self.stage_rungs = tuple(stage_rungs)
+        self._points: dict[int, tuple[Config, Points]] = {}
+        self._fitted: tuple[tuple[tuple[int, str, int], ...], Scale, Hyperparameters] | None = None
+
+    def forecast(self, history: Sequence[TrialView], *, judged: int | None = None) -> "Forecast | None":
+        """Forecast what configs would reach.
+
+        Parameters
+        ----------
+        history : sequence of TrialView
+            The stage's trials so far.
+        judged : int or None
+            The trial whose fate hangs on the answer: of the other running ones it is taken that they get where they are
+            expected to.
+
+        Returns
+        -------
+        Forecast or None
+            None while too little was seen.
+        """
+        with _libraries().limit(limits=1):
+            return self._forecast(history, judged)
+
+    def _forecast(self, history: Sequence[TrialView], judged: int | None) -> "Forecast | None":
+        own = sorted((trial for trial in history if not trial.is_carried), key=lambda trial: trial.number)
+        carried = [trial for trial in history if trial.is_carried]
+        found = self._fit([trial for trial in own if trial.state != "running"], carried)
+        if found is None:
+            return None
+        scale, fitted = found
+        rows = self._read(own, carried).limited(MAX_ROWS)
+        is_choice, last = self.encoding.is_choice, len(fitted.noise) - 1
+        scaled = scale.apply(rows.values)
+        process = MultiRungProcess(rows.points, rows.rungs, scaled, is_choice, fitted)
+        seen, first = np.unique(rows.numbers, return_index=True)
+        means, _ = process.predict(rows.points[first], last)
+        complete = np.isin(seen, [trial.number for trial in own if trial.state == "complete"])
+        best = float(means[complete].max() if complete.any() else means.max())
+        pending = [trial.config for trial in own if trial.state == "running" and trial.number != judged]
+        if pending:
+            points = self.encoding.encode(pending)
+            expected, _ = process.predict(points, last)
+            if judged is None:  # or the next suggestion would lie beside the one before
+                best = max(best, float(expected.max()))
+            process = MultiRungProcess(
+                np.vstack([rows.points, points]),
+                np.concatenate([rows.rungs, np.full(len(points), last)]),
+                np.concatenate([scaled, expected]),
+                is_choice,
+                fitted,
+            )
+        top = rows.points[first][np.argsort(-means, kind="stable")[:NUM_TOP]]
+        return Forecast(self.encoding, process, last, scale, best, top)
+
+    def _fit(self, ended: Sequence[TrialView], carried: Sequence[TrialView]) -> tuple[Scale, Hyperparameters] | None:
+        if len(self.encoding.parameters) == 0:
+            return None
+        first = ended[: _floor_count(len(ended))]
+        known = tuple((trial.number, trial.state, len(trial.values)) for trial in (*carried, *first))
+        if self._fitted is None or self._fitted[0] != known:
+            rows = self._read(first, carried).limited(MAX_ROWS_FITTED)
+            if len(rows) < MIN_ROWS:
+                return None
+            scale = Scale.of(rows.values)
+            num_rungs = len(_find_lengths(carried)) + len(self.stage_rungs)
+            fitted = fit(rows.points, rows.rungs, scale.apply(rows.values), self.encoding.is_choice, num_rungs)
+            self._fitted = known, scale, fitted
+        return self._fitted[1:]
+
+    def _read(self, own: Sequence[TrialView], carried: Sequence[TrialView]) -> Rows:
+        """Collect the values at the rungs; those of trials that diverged or failed are the worst seen, at the last."""
+        lengths = _find_lengths(carried)
+        told = [
+            (-1 - i, trial, rung, trial.values[length - 1])
+            for i, trial in enumerate(carried)
+            for rung, length in enumerate(lengths)
+            if len(trial.values) >= length and has_result(trial)
+        ]
+        told += [
+            (trial.number, trial, rung, trial.values[epochs - 1])
+            for trial in own
+            for rung, epochs in enumerate(self.stage_rungs, start=len(lengths))
+            if len(trial.values) >= epochs and math.isfinite(trial.values[epochs - 1])
+        ]
+        if told:
+            worst, last = min(value for *_, value in told), len(lengths) + len(self.stage_rungs) - 1
+            told += [(t.number, t, last, worst) for t in own if t.state in {"diverged", "failed"}]
+        numbers, trials, rungs, values = zip(*told, strict=True) if told else ((), (), (), ())
+        return Rows(
+            np.array(numbers, dtype=np.int64),
+            np.array([self._encode(number, trial.config) for number, trial in zip(numbers, trials, strict=True)]),
+            np.array(rungs, dtype=np.int64),
+            np.array(values, dtype=np.float64),
+        )
+
+    def _encode(self, number: int, config: Config) -> Points:
+        """Encode a trial's config, once."""
+        known = self._points.get(number)
+        if known is None or known[0] != config:
+            known = self._points[number] = config, self.encoding.encode([config])[0]
+        return known[1]
+
+
+def _find_lengths(carried: Sequence[TrialView]) -> list[int]:
+    """Return after how many epochs trials of an earlier stage are compared: the two greatest at which any ended."""
+    return sorted({len(trial.values) for trial in carried if has_result(trial)})[-MOST_LENGTHS:]
+
+
+class Forecast:
+    """What is to be expected at the last rung.
+
+    Attributes
+    ----------
+    scale : Scale
+        Between values and the model's units.
+    best : float
+        In the model's units: what the best trial is believed to have reached, or to reach.
+    """
+
+    def __init__(
+        self, encoding: Encoding, process: MultiRungProcess, rung: int, scale: Scale, best: float, top: Points
+    ) -> None:
+        self.scale = scale
+        self.best = best
+        self._encoding = encoding
+        self._process = process
+        self._rung = rung
+        self._top = top
+
+    def expect(self, config: Config) -> tuple[float, float, float]:
+        """Return the mean of what a config would reach, and two values between which it lies with 80%."""
+        mean, deviation = self._process.predict(self._encoding.encode([config]), self._rung)
+        return tuple(self.scale.invert(float(mean[0] + z * deviation[0])) for z in (0.0, -1.2816, 1.2816))  # type: ignore[return-value]
+
+    def measure_promise(self, config: Config) -> float:
+        """Return the logarithm of a config's expected improvement over the best, in the model's units."""
+        return float(self._measure(self._encoding.encode([config]))[0])
+
+    def find_most_promising(self, rng: np.random.Generator, *, is_thorough: bool = True) -> tuple[Points, float]:
+        """Search for the point of the greatest expected improvement.
+
+        Parameters
+        ----------
+        rng : Generator
+            Where the candidates come from.
+        is_thorough : bool
+            Whether to look closer around the best candidates too.
+
+        Returns
+        -------
+        (array, float)
+            The point, and the logarithm of its expected improvement.
+        """
+        with _libraries().limit(limits=1):
+            return self._search(rng, is_thorough=is_thorough)
+
+    def _search(self, rng: np.random.Generator, *, is_thorough: bool) -> tuple[Points, float]:
+        drawn = rng.random((NUM_DRAWN, len(self._encoding.parameters)))
+        near = [self._move(self._top, NUM_NEAR, step, rng) for step in COARSE_STEPS]
+        points = self._encoding.snap(np.vstack([drawn, *near]))
+        promises = self._measure(points)
+        for step in FINE_STEPS if is_thorough else ():
+            best = np.argsort(-promises, kind="stable")[:NUM_TOP]
+            moved = self._encoding.snap(self._move(points[best], NUM_NEAR, step, rng))
+            points = np.vstack([points[best], moved])
+            promises = np.concatenate([promises[best], self._measure(moved)])
+        best_of_all = int(np.argmax(promises))
+        return points[best_of_all], float(promises[best_of_all])
+
+    def _measure(self, points: Points) -> Floats:
+        mean, deviation = self._process.predict(points, self._rung)
+        return log_expected_improvement((mean - self.best) / deviation) + np.log(deviation)
+
+    def _move(self, around: Points, count: int, step: float, rng: np.random.Generator) -> Points:
+        """Draw points near given ones: some coordinates moved, some options drawn anew."""
+        moved: Points = around[rng.integers(len(around), size=count)]
+        size = moved.shape[1]
+        is_moved = rng.random(moved.shape) < max(0.3, 2 / size)
+        is_moved[np.arange(count), rng.integers(size, size=count)] = True
+        is_choice = self._encoding.is_choice
+        shifted = np.where(is_moved & ~is_choice, moved + step * rng.normal(size=moved.shape), moved)
+        is_drawn = is_choice & (rng.random(moved.shape) < 0.15)
+        return np.where(is_drawn, rng.random(moved.shape), shifted)
+
+
+def log_expected_improvement(z: Floats) -> Floats:
+    """Return the logarithm of ``E[max(0, z + e)]`` for a standard normal ``e``, exact far below zero too.
+
+    References
+    ----------
+    .. [1] Ament et al., "Unexpected Improvements to Expected Improvement for Bayesian Optimization", NeurIPS 2023,
+       arXiv:2310.20708, equation 9.
+    """
+    log_density = -0.5 * z**2 - 0.5 * math.log(2 * math.pi)
+    far = np.minimum(z, -1.0)
+    # density + z cdf = density (1 - |z| R) with Mills' ratio R; for very low z that difference is 1 / z^2
+    shortfall = 1 + far * math.sqrt(math.pi / 2) * erfcx(-far / math.sqrt(2))
+    below = np.where(far > -1e4, np.log(np.maximum(shortfall, 1e-300)), -2 * np.log(-far))
+    near = np.maximum(z, -1.0)
+    above = np.log(np.exp(-0.5 * near**2) / math.sqrt(2 * math.pi) + near * ndtr(near))
+    return np.where(z < -1.0, log_density + below, above)
+
+
+def _floor_count(count: int) -> int:
+    """Return the largest member of a growing sequence that is at most a count."""
+    member = 1
+    while (following := max(member + 1, int(member * REFIT_GROWTH))) <= count:
+        member = following
+    return min(member, count)

@@ -1,0 +1,224 @@
+"""A Gaussian process over configs and rungs: what is to be expected at the last rung from all that was seen at any."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+SQRT5 = math.sqrt(5)
+JITTER = 1e-6
+LEVEL, DRIFT = 1.0, 0.25
+"""Prior variances of the mean, and of its change from one rung to the next."""
+RELATED = 0.5
+"""Prior correlation of neighbouring rungs."""
+NOISE = 0.3
+"""Prior deviation of what is measured from what would be measured with other random numbers."""
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What a Gaussian process takes for granted.
+
+    Attributes
+    ----------
+    scales : array, shape (num_parameters,)
+        Over which distance in each coordinate values differ.
+    mixing : array, shape (num_rungs, num_rungs)
+        Lower triangular; times its transpose, the covariance of a config's values at the rungs.
+    noise : array, shape (num_rungs,)
+        Deviation of what is measured at each rung.
+    """
+
+    scales: Floats
+    mixing: Floats
+    noise: Floats
+
+    @property
+    def covariance(self) -> Floats:
+        """Of a config's values at the rungs."""
+        return self.mixing @ self.mixing.T
+
+
+def _prior_means(num_parameters: int, num_rungs: int) -> Hyperparameters:
+    """Return the most likely hyperparameters before anything is seen."""
+    ranks = np.arange(num_rungs)
+    covariance = RELATED ** np.abs(ranks[:, None] - ranks)
+    return Hyperparameters(
+        scales=np.full(num_parameters, 0.5 * math.sqrt(max(1.0, num_parameters / 3))),
+        mixing=np.linalg.cholesky(covariance),
+        noise=np.full(num_rungs, NOISE),
+    )
+
+
+SCALE_SPREAD, MIXING_SPREAD, NOISE_SPREAD = 0.8, 0.5, 1.0
+"""Prior deviations: of the logarithms of scales and noise, and of the entries of the mixing matrix."""
+
+
+class MultiRungProcess:
+    """A Gaussian process whose outputs are the values at the rungs of a stage.
+
+    The covariance of two values is a Matern 5/2 kernel of the configs, with a scale for each coordinate, times a
+    covariance of the rungs, which is learnt too: so low rungs count as much as they are worth, and against their sign
+    where they lie. The means of the rungs are unknown, with a prior.
+
+    Parameters
+    ----------
+    points : array, shape (n, num_parameters)
+        Configs in the unit cube.
+    rungs : int array, shape (n,)
+        At which rung each was measured, counted from 0.
+    values : array, shape (n,)
+        What was measured there, in units in which 1 is a large difference.
+    is_choice : bool array, shape (num_parameters,)
+        Coordinates in which only being the same counts.
+    hyperparameters : Hyperparameters
+        Of the covariance.
+
+    References
+    ----------
+    .. [1] Bonilla, Chai and Williams, "Multi-task Gaussian Process Prediction", NeurIPS 2007.
+    .. [2] Swersky, Snoek and Adams, "Multi-Task Bayesian Optimization", NeurIPS 2013.
+    """
+
+    def __init__(
+        self,
+        points: Floats,
+        rungs: Ints,
+        values: Floats,
+        is_choice: NDArray[np.bool_],
+        hyperparameters: Hyperparameters,
+    ) -> None:
+        self._points, self._rungs = points, rungs
+        self._is_choice = is_choice
+        self.hyperparameters = hyperparameters
+        num_rungs = len(hyperparameters.noise)
+        self._between = hyperparameters.covariance
+        self._level = _cover_means(num_rungs)
+        kernel = _matern(_sum_distances(points, points, is_choice, hyperparameters.scales))
+        covariance = kernel * self._between[np.ix_(rungs, rungs)] + self._level[np.ix_(rungs, rungs)]
+        covariance[np.diag_indices_from(covariance)] += hyperparameters.noise[rungs] ** 2 + JITTER
+        self._factor = cholesky(covariance, lower=True, check_finite=False)
+        self._weights = cho_solve((self._factor, True), values, check_finite=False)
+
+    def predict(self, points: Floats, rung: int) -> tuple[Floats, Floats]:
+        """Say what is to be expected at a rung.
+
+        Parameters
+        ----------
+        points : array, shape (m, num_parameters)
+            Configs.
+        rung : int
+            Counted from 0.
+
+        Returns
+        -------
+        (array, array), shapes (m,)
+            Mean and deviation of the value without noise.
+        """
+        kernel = _matern(_sum_distances(points, self._points, self._is_choice, self.hyperparameters.scales))
+        cross = kernel * self._between[rung, self._rungs] + self._level[rung, self._rungs]
+        explained = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
+        variance = self._between[rung, rung] + self._level[rung, rung] - (explained**2).sum(axis=0)
+        return cross @ self._weights, np.sqrt(np.maximum(variance, 1e-12))
+
+
+def fit(
+    points: Floats, rungs: Ints, values: Floats, is_choice: NDArray[np.bool_], num_rungs: int, max_steps: int = 30
+) -> Hyperparameters:
+    """Find the hyperparameters under which what was seen is most likely, given a prior.
+
+    Parameters
+    ----------
+    points, rungs, values, is_choice
+        As for `MultiRungProcess`.
+    num_rungs : int, at least 1
+        How many rungs there are.
+    max_steps : int
+        Of L-BFGS, from the prior's means.
+    """
+    num_parameters = points.shape[1]
+    prior = _prior_means(num_parameters, num_rungs)
+    lower = np.tril_indices(num_rungs)
+    centre = np.concatenate([np.log(prior.scales), prior.mixing[lower], np.log(prior.noise)])
+    spread = np.concatenate(
+        [
+            np.full(num_parameters, SCALE_SPREAD),
+            np.full(len(lower[0]), MIXING_SPREAD),
+            np.full(num_rungs, NOISE_SPREAD),
+        ]
+    )
+    apart = _measure_distances(points, points, is_choice)  # (num_parameters, n, n)
+    level = _cover_means(num_rungs)[np.ix_(rungs, rungs)]
+    one_hot = np.eye(num_rungs)[rungs]
+
+    def unpack(vector: Floats) -> Hyperparameters:
+        mixing = np.zeros((num_rungs, num_rungs))
+        mixing[lower] = vector[num_parameters:-num_rungs]
+        return Hyperparameters(np.exp(vector[:num_parameters]), mixing, np.exp(vector[-num_rungs:]))
+
+    def lose(vector: Floats) -> tuple[float, Floats]:
+        given = unpack(vector)
+        weights = given.scales**-2
+        distance = np.sqrt(np.maximum(np.tensordot(weights, apart, axes=1), 0.0))
+        decay = np.exp(-SQRT5 * distance)
+        kernel = (1 + SQRT5 * distance + 5 / 3 * distance**2) * decay
+        between = given.covariance[np.ix_(rungs, rungs)]
+        covariance = kernel * between + level
+        covariance[np.diag_indices_from(covariance)] += given.noise[rungs] ** 2 + JITTER
+        try:
+            factor = cholesky(covariance, lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            return 1e10, np.zeros_like(vector)
+        alpha = cho_solve((factor, True), values, check_finite=False)
+        inverse = cho_solve((factor, True), np.eye(len(values)), check_finite=False)
+        pull = (np.outer(alpha, alpha) - inverse) / 2  # the likelihood's gradient by the covariance
+        by_distance = pull * between * (5 / 3) * (1 + SQRT5 * distance) * decay
+        by_between = one_hot.T @ (pull * kernel) @ one_hot
+        by_noise = one_hot.T @ np.diagonal(pull) * 2 * given.noise**2
+        gradient = np.concatenate(
+            [
+                np.tensordot(apart, by_distance, axes=2) * weights,
+                (2 * by_between @ given.mixing)[lower],
+                by_noise,
+            ]
+        )
+        off = (vector - centre) / spread
+        likelihood = -values @ alpha / 2 - np.log(np.diagonal(factor)).sum()
+        return float(off @ off / 2 - likelihood), off / spread - gradient
+
+    bounds = np.column_stack([centre - 5 * spread, centre + 5 * spread])
+    found = minimize(lose, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_steps})
+    return unpack(found.x)
+
+
+def _cover_means(num_rungs: int) -> Floats:
+    """Return the covariance of the rungs' unknown means: neighbours differ less than those far apart."""
+    ranks = np.arange(num_rungs)
+    return LEVEL + DRIFT * np.minimum.outer(ranks, ranks)
+
+
+def _measure_distances(points: Floats, others: Floats, is_choice: NDArray[np.bool_]) -> Floats:
+    """Return squared distances in each coordinate; of choices, whether they differ."""
+    apart = (points.T[:, :, None] - others.T[:, None, :]) ** 2
+    apart[is_choice] = apart[is_choice] > 0
+    return apart
+
+
+def _sum_distances(points: Floats, others: Floats, is_choice: NDArray[np.bool_], scales: Floats) -> Floats:
+    """Return distances over all coordinates, each in units of its scale; shape (len(points), len(others))."""
+    left, right = points[:, ~is_choice] / scales[~is_choice], others[:, ~is_choice] / scales[~is_choice]
+    total = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * left @ right.T
+    for i in np.flatnonzero(is_choice):
+        total += (points[:, i, None] != others[:, i]) / scales[i] ** 2
+    return np.asarray(np.sqrt(np.maximum(total, 0.0)))
+
+
+def _matern(distance: Floats) -> Floats:
+    """Return the Matern 5/2 kernel of distances."""
+    return (1 + SQRT5 * distance + 5 / 3 * distance**2) * np.exp(-SQRT5 * distance)

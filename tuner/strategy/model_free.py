@@ -1,0 +1,66 @@
+"""Samplers that learn nothing: independent draws, and a sequence that fills the space evenly."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import qmc
+
+from tuner.spec.space import Scalar, Space
+from tuner.strategy.draws import at, draw, first_new, generators
+from tuner.strategy.trial_view import TrialView
+
+
+class RandomSampler:
+    """Independent draws, uniform over every choice and every range.
+
+    Parameters
+    ----------
+    space : Space
+        What to draw from.
+    seed : int, at least 0
+        Another seed, other draws.
+    """
+
+    def __init__(self, space: Space, *, seed: int) -> None:
+        self._space = space
+        self._seed = seed
+
+    def ask(self, number: int, history: Sequence[TrialView]) -> dict[str, Scalar]:
+        """Draw a point at random; see `Sampler.ask`."""
+        return first_new(history, (draw(self._space, rng) for rng in generators(self._seed, number)))
+
+
+class QuasiRandomSampler:
+    """A scrambled Sobol sequence: points that leave smaller gaps than independent draws do.
+
+    Parameters
+    ----------
+    space : Space
+        What to suggest from.
+    seed : int, at least 0
+        Another seed, another scrambling.
+
+    References
+    ----------
+    .. [1] Owen, "Scrambling Sobol' and Niederreiter-Xing points", Journal of Complexity 14, 1998.
+    """
+
+    def __init__(self, space: Space, *, seed: int) -> None:
+        self._space = space
+        self._seed = seed
+        free = [parameter.name for parameter in space.parameters if not parameter.is_constant]
+        self._coordinates = {name: i for i, name in enumerate(free)}
+
+    def ask(self, number: int, history: Sequence[TrialView]) -> dict[str, Scalar]:
+        """Return the sequence's point of that number, or a random one if a trial has it; see `Sampler.ask`."""
+        drawn = (draw(self._space, rng) for rng in generators(self._seed, number))
+        return first_new(history, itertools.chain([self.at(number)], drawn))
+
+    def at(self, number: int) -> dict[str, Scalar]:
+        """Return one point of the sequence."""
+        engine = qmc.Sobol(max(1, len(self._coordinates)), rng=np.random.default_rng(self._seed))
+        if number:
+            engine.fast_forward(number)
+        point = engine.random(1)[0]
+        return self._space.walk(lambda parameter: at(parameter.distribution, point[self._coordinates[parameter.name]]))
