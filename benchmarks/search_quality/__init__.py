@@ -1,0 +1,1 @@
+"""Does the search find better configurations than others do, with the same number of epochs?"""

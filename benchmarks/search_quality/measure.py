@@ -1,0 +1,94 @@
+"""How good a search is: the regret of what it would recommend, at shares of its budget."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from search_quality.problems import MAX_EPOCHS, Problem
+from tuner.spec.search import Stage
+from tuner.spec.space import Config
+from tuner.strategy.simulate import Curve, Job, Policy, Search, simulate
+
+SHARES = (0.25, 0.5, 1.0)
+"""Of the budget, after which the regret is measured."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One search.
+
+    Attributes
+    ----------
+    regrets : tuple of float
+        After each share of the budget.
+    epochs, trials : int
+        What was trained; fewer epochs than the budget where the method had nothing more to train.
+    seconds : float
+        Of deciding, all in all.
+    """
+
+    regrets: tuple[float, ...]
+    epochs: int
+    trials: int
+    seconds: float
+
+
+def measure(problem: Problem, policy: Policy, *, workers: int, budget: int) -> Measurement:
+    """Let a method search, and look at what it would recommend.
+
+    What is recommended is the config of the best value among the trials that trained longest: the same rule for all.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is searched.
+    policy : Policy
+        The method.
+    workers : int
+        Trials at once.
+    budget : int
+        Epochs, over all trials.
+    """
+    seen: dict[tuple[str, int], tuple[Config, int, float]] = {}
+    regrets: list[float] = []
+    epochs, began = 0, time.process_time()
+
+    def train(job: Job) -> Curve:
+        # epochs last as long in all trials but for a little, which keeps workers out of step
+        return Curve(problem.curve(job.config).tolist(), seconds=1 + 0.01 * (job.key[1] % 7))
+
+    for event in simulate(policy, train, workers=workers, max_epochs=budget):
+        epochs += 1
+        seen[event.job.key] = (event.job.config, event.epoch, event.value)
+        while len(regrets) < len(SHARES) and epochs >= SHARES[len(regrets)] * budget:
+            regrets.append(_recommend(problem, list(seen.values())))
+    regrets += [_recommend(problem, list(seen.values()))] * (len(SHARES) - len(regrets))
+    return Measurement(tuple(regrets), epochs, len(seen), time.process_time() - began)
+
+
+def _recommend(problem: Problem, seen: list[tuple[Config, int, float]]) -> float:
+    sound = [(epoch, value, config) for config, epoch, value in seen if math.isfinite(value)]
+    if not sound:
+        return problem.optimum
+    longest = max(epoch for epoch, _, _ in sound)
+    return problem.regret(max((one for one in sound if one[0] == longest), key=lambda one: one[1])[2])
+
+
+def _ours(**settings: object) -> Callable[[Problem, int, int, int], Policy]:
+    def build(problem: Problem, workers: int, budget: int, seed: int) -> Policy:
+        stage = {"name": "only", "trials": budget, "max_epochs": MAX_EPOCHS, **settings}
+        return Search([Stage.model_validate(stage)], problem.space, seed=seed)
+
+    return build
+
+
+OURS: dict[str, Callable[[Problem, int, int, int], Policy]] = {
+    "tuner": _ours(sampler="gp"),
+    "tuner_gp_rank": _ours(sampler="gp", halving={"rule": "rank"}),
+    "tuner_gp_none": _ours(sampler="gp", halving=None),
+    "tuner_tpe": _ours(sampler="tpe"),
+    "tuner_random": _ours(sampler="random"),
+    "tuner_qmc": _ours(sampler="qmc"),
+}
+"""The service's own methods, by name."""
