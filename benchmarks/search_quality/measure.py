@@ -85,6 +85,7 @@ def _ours(**settings: object) -> Callable[[Problem, int, int, int], Policy]:
 
 OURS: dict[str, Callable[[Problem, int, int, int], Policy]] = {
     "tuner": _ours(sampler="gp"),
+    "tuner_gp_promise": _ours(sampler="gp", halving={"rule": "promise"}),
     "tuner_gp_rank": _ours(sampler="gp", halving={"rule": "rank"}),
     "tuner_gp_none": _ours(sampler="gp", halving=None),
     "tuner_tpe": _ours(sampler="tpe"),

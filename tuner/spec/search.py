@@ -59,10 +59,11 @@ class Objective(SpecModel):
 class Halving(SpecModel):
     """Asynchronous successive halving: at each rung, a rule stops what is poor."""
 
-    rule: Literal["auto", "forecast", "rank"] = Field(
+    rule: Literal["auto", "forecast", "promise", "rank"] = Field(
         default="auto",
-        description="forecast: a trial stops when a new configuration promises more for an epoch of training, by a "
-        "model of all trials; rank: unless it is among the best of its peers; auto: forecast with sampler gp.",
+        description="forecast: a trial must be among the best of its peers by what a model of all trials expects at "
+        "the last epoch; promise: a new configuration must not promise more for an epoch, which stops fewer; rank: "
+        "by its value so far it must be among the best; auto: forecast with sampler gp, else rank.",
     )
     reduction: int = Field(
         default=3, ge=2, le=16, description="About the ratio of rungs; by rank, one in this many goes on."

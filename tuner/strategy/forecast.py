@@ -236,10 +236,10 @@ class Forecast:
         self._rung = rung
         self._top = top
 
-    def expect(self, config: Config) -> tuple[float, float, float]:
-        """Return the mean of what a config would reach, and two values between which it lies with 80%."""
-        mean, deviation = self._process.predict(self._encoding.encode([config]), self._rung)
-        return tuple(self.scale.invert(float(mean[0] + z * deviation[0])) for z in (0.0, -1.2816, 1.2816))  # type: ignore[return-value]
+    def expect(self, configs: Sequence[Config]) -> list[float]:
+        """Return the values that configs are expected to reach."""
+        means, _ = self._process.predict(self._encoding.encode(configs), self._rung)
+        return [self.scale.invert(float(mean)) for mean in means]
 
     def measure_promise(self, config: Config) -> float:
         """Return the logarithm of a config's expected improvement over the best, in the model's units."""

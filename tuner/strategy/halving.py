@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from tuner.spec.search import Halving
-from tuner.strategy.forecast import Forecaster
+from tuner.strategy.forecast import Forecast, Forecaster
 from tuner.strategy.trial_view import TrialView
 
 PATIENCE = 0.3  # how small a share of a new configuration's promise is enough to go on
@@ -143,12 +143,48 @@ class RankRule:
 
 
 class ForecastRule:
+    """Of ``n`` trials at a rung, the ``n // reduction`` go on that are expected to get furthest by the last epoch.
+
+    So a family that starts slowly is not judged by its start, as far as the model has seen that it catches up; and
+    where early values tell little, they decide little.
+
+    Parameters
+    ----------
+    forecaster : Forecaster
+        Knows what to expect.
+    reduction : int, at least 2
+        One in this many goes on.
+    sign : float, 1 or -1
+        What the objective was multiplied with so that larger is better; texts show it as it was.
+    """
+
+    def __init__(self, forecaster: Forecaster, reduction: int, *, sign: float = 1.0) -> None:
+        self._forecaster = forecaster
+        self._reduction = reduction
+        self._sign = sign
+
+    def judge(
+        self, number: int, rung: int, results: Mapping[int, float], history: Sequence[TrialView]
+    ) -> tuple[bool, str]:
+        """Compare what is expected of a trial with what is of those that got to the rung; see `Rule.judge`."""
+        forecast, text = _forecast_for(number, self._forecaster, history)
+        if forecast is None:
+            return True, text
+        configs = {trial.number: trial.config for trial in history if trial.number in results and not trial.is_carried}
+        means = dict(zip(configs, forecast.expect(list(configs.values())), strict=True))
+        order = sorted(means, key=lambda peer: (-means[peer], peer))
+        place, cut = order.index(number) + 1, means[order[max(1, len(order) // self._reduction) - 1]]
+        expected, cut, value = (self._sign * x for x in (means[number], cut, results[number]))
+        text = f"{value:.4g} so far and {expected:.4g} expected at the end against a cut of {cut:.4g}"
+        return place <= max(1, len(order) // self._reduction), f"{text}, rank {place} of {len(order)} at this rung"
+
+
+class PromiseRule:
     """A trial goes on while no new configuration promises a good deal more for an epoch of training.
 
     What is compared is the expected improvement over the best trial, for each epoch that it takes to get it: of this
     trial, given its values so far, for what is left of its epochs; and of the most promising configuration of the
-    space, for all of them. Where early values tell little, a trial promises after a rung what it did before, and goes
-    on; where they tell much, a poor one's promise is gone.
+    space, for all of them. This is right where epochs are what is limited; it stops fewer trials than ranks do.
 
     Parameters
     ----------
@@ -177,23 +213,26 @@ class ForecastRule:
         self, number: int, rung: int, results: Mapping[int, float], history: Sequence[TrialView]
     ) -> tuple[bool, str]:
         """Compare a trial's promise with that of the most promising configuration; see `Rule.judge`."""
-        num_complete = sum(trial.state == "complete" and not trial.is_carried for trial in history)
-        if num_complete < MIN_COMPLETE:
-            return True, f"only {num_complete} trials are complete, and a forecast needs {MIN_COMPLETE}"
-        forecast = self._forecaster.forecast(history, judged=number)
+        forecast, text = _forecast_for(number, self._forecaster, history)
         if forecast is None:
-            return True, "too little was seen for a forecast"
+            return True, text
         config = next(trial.config for trial in history if trial.number == number and not trial.is_carried)
         own = forecast.measure_promise(config) - math.log(self._max_epochs - rung)
         rng = np.random.default_rng((self._seed, number, rung))
         other = forecast.find_most_promising(rng, is_thorough=False)[1] - math.log(self._max_epochs)
-        mean, low, high = (self._sign * value for value in forecast.expect(config))
-        best = self._sign * forecast.scale.invert(forecast.best)
-        low, high = min(low, high), max(low, high)
-        text = f"{self._sign * results[number]:.4g} so far, {mean:.4g} expected ({low:.4g} to {high:.4g})"
         share = math.exp(min(own - other, 50.0))
-        text += f" where the best has {best:.4g}: {share:.2g} times the promise of a new configuration"
-        return share >= PATIENCE, text
+        value, expected = self._sign * results[number], self._sign * forecast.expect([config])[0]
+        text = f"{value:.4g} so far and {expected:.4g} expected at the end"
+        return share >= PATIENCE, f"{text}: {share:.2g} times the promise of a new configuration"
+
+
+def _forecast_for(number: int, forecaster: Forecaster, history: Sequence[TrialView]) -> tuple[Forecast | None, str]:
+    """Make the forecast that decides about a trial, or say why there is none."""
+    num_complete = sum(trial.state == "complete" and not trial.is_carried for trial in history)
+    if num_complete < MIN_COMPLETE:
+        return None, f"a forecast needs {MIN_COMPLETE} complete trials, and there are {num_complete}"
+    forecast = forecaster.forecast(history, judged=number)
+    return forecast, "too little was seen for a forecast" if forecast is None else ""
 
 
 class SuccessiveHalving:

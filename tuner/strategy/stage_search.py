@@ -9,7 +9,7 @@ import numpy as np
 from tuner.spec.search import Stage
 from tuner.spec.space import Space
 from tuner.strategy.forecast import Forecaster
-from tuner.strategy.halving import Decision, ForecastRule, RankRule, Rule, SuccessiveHalving, find_rungs
+from tuner.strategy.halving import Decision, ForecastRule, PromiseRule, RankRule, Rule, SuccessiveHalving, find_rungs
 from tuner.strategy.narrow import Reason, carry, incumbents, narrow
 from tuner.strategy.sampler import build_sampler, choose_kind
 from tuner.strategy.trial_view import Before, State, TrialView
@@ -129,10 +129,13 @@ def choose_rule(stage: Stage, kind: str, forecaster: Forecaster, *, seed: int, s
     """Choose what decides at a stage's rungs: forecasts where the sampler makes them too, ranks elsewhere."""
     if stage.halving is None:
         return None
-    rule = stage.halving.rule
-    if rule == "forecast" or (rule == "auto" and kind == "gp"):
-        return ForecastRule(forecaster, max_epochs=stage.max_epochs, seed=seed, sign=sign)
-    return RankRule(stage.halving.reduction, sign=sign)
+    match stage.halving.rule:
+        case "promise":
+            return PromiseRule(forecaster, max_epochs=stage.max_epochs, seed=seed, sign=sign)
+        case "forecast" | "auto" if stage.halving.rule == "forecast" or kind == "gp":
+            return ForecastRule(forecaster, stage.halving.reduction, sign=sign)
+        case _:
+            return RankRule(stage.halving.reduction, sign=sign)
 
 
 def find_space(stage: Stage, space: Space | None, before: Before | None) -> tuple[Space, tuple[Reason, ...]]:

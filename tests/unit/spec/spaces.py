@@ -138,7 +138,7 @@ def searches(draw: st.DrawFn) -> SearchSpec:
             reduction=st.integers(2, 16),
             min_epochs=st.integers(1, max_epochs),
             min_peers=st.integers(1, 9),
-            rule=st.sampled_from(["auto", "forecast", "rank"]),
+            rule=st.sampled_from(["auto", "forecast", "promise", "rank"]),
             audit=st.floats(0, 1),
         )
         can_narrow = i > 0 or isinstance(space, FinishedSearch)

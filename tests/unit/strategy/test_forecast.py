@@ -12,7 +12,7 @@ from tuner.spec.search import Halving, Stage
 from tuner.spec.space import Choice, Config, Parameter, Space, Uniform
 from tuner.strategy.forecast import MIN_ROWS, Forecast, Forecaster, Scale, log_expected_improvement
 from tuner.strategy.gaussian_sampler import GaussianSampler
-from tuner.strategy.halving import ForecastRule, SuccessiveHalving
+from tuner.strategy.halving import ForecastRule, PromiseRule, Rule, SuccessiveHalving
 from tuner.strategy.simulate import Curve, Job, Search, simulate
 from tuner.strategy.trial_view import State, TrialView
 
@@ -97,14 +97,11 @@ def test_workers_that_ask_at_the_same_time_are_sent_to_different_places() -> Non
 def test_a_good_start_raises_what_is_expected_and_a_poor_one_lowers_it() -> None:
     past = make_past(12, 10)
     trial = make_trial(99, "running", 1)
-    before = forecast([*past, TrialView(99, trial.config, (), "running")], judged=99).expect(trial.config)[0]
-    for factor, sign in ((1.1, 1), (0.6, -1)):
-        values = (trial.values[0] * factor,)
-        mean, low, high = forecast([*past, TrialView(99, trial.config, values, "running")], judged=99).expect(
-            trial.config
-        )
-        assert sign * (mean - before) > 0
-        assert low < mean < high
+
+    def expect(*values: float) -> float:
+        return forecast([*past, TrialView(99, trial.config, values, "running")], judged=99).expect([trial.config])[0]
+
+    assert expect(trial.values[0] * 0.6) < expect() < expect(trial.values[0] * 1.1)
 
 
 def test_where_trainings_diverge_none_is_sent() -> None:
@@ -143,7 +140,8 @@ class TestTheRule:
     def run(self, curve: Callable[[Config, np.random.Generator], list[float]]) -> dict[int, int]:
         """Return how many epochs each trial got."""
         lengths: dict[int, int] = {}
-        stage = {"name": "only", "trials": 40, "max_epochs": 9, "sampler": "gp", "halving": {"audit": 0}}
+        halving = {"audit": 0, "rule": "promise"}
+        stage = {"name": "only", "trials": 40, "max_epochs": 9, "sampler": "gp", "halving": halving}
         search = Search([Stage.model_validate(stage)], FLAT, seed=0)
 
         def train(job: Job) -> Curve:
@@ -163,23 +161,30 @@ class TestTheRule:
         assert stopped[0] > 16
         assert stopped[1] < 9
 
-    def test_a_verdict_says_what_was_expected(self) -> None:
+    @pytest.mark.parametrize(
+        ("rule", "text"),
+        [
+            (ForecastRule(Forecaster(FLAT, RUNGS), 3), "against a cut of 0."),
+            (PromiseRule(Forecaster(FLAT, RUNGS), max_epochs=9, seed=0), "times the promise of a new configuration"),
+        ],
+    )
+    def test_a_verdict_says_what_was_expected(self, rule: Rule, text: str) -> None:
         past = make_past(12, 10)
         poor = TrialView(99, {"x": 0.0, "y": 1.0}, (0.1,), "running")
-        rule = ForecastRule(Forecaster(FLAT, RUNGS), max_epochs=9, seed=0)
         judge = SuccessiveHalving(Halving(min_peers=1), 9, rule=rule)
+        for trial in past:
+            judge.report(trial.number, 1, trial.values[0], past)
         decision = judge.report(99, 1, 0.1, [*past, poor])
         assert decision.state == "stopped"
-        assert decision.reason.startswith("stopped at epoch 1: 0.1 so far, ")
-        assert "times the promise of a new configuration" in decision.reason
+        assert decision.reason.startswith("stopped at epoch 1: 0.1 so far and ")
+        assert text in decision.reason
 
     def test_no_trial_is_stopped_by_forecast_before_two_are_complete(self) -> None:
-        rule = ForecastRule(Forecaster(FLAT, RUNGS), max_epochs=9, seed=0)
-        judge = SuccessiveHalving(Halving(min_peers=1), 9, rule=rule)
+        judge = SuccessiveHalving(Halving(min_peers=1), 9, rule=ForecastRule(Forecaster(FLAT, RUNGS), 3))
         history = [make_trial(i, "stopped", 3) for i in range(8)] + [make_trial(8, "complete", 9)]
         decision = judge.report(99, 1, -5.0, [*history, TrialView(99, {"x": 0.5, "y": 0.5}, (-5.0,), "running")])
         assert decision.state is None
-        assert "only 1 trials are complete" in decision.reason
+        assert "a forecast needs 2 complete trials, and there are 1" in decision.reason
 
 
 def test_audited_trials_are_never_stopped() -> None:
