@@ -36,7 +36,7 @@ space:
   learning_rate: {{loguniform: [1e-4, 1.0]}}
   l2: {{loguniform: [1e-7, 1e-2]}}
 stages:
-  only: {{trials: {TRIALS}, max_epochs: {EPOCHS}, halving: {{min_epochs: {EPOCHS}}}}}
+  only: {{trials: {TRIALS}, max_epochs: {EPOCHS}, sampler: tpe, halving: {{min_epochs: {EPOCHS}}}}}
 resources: {{gpus: 0, trials_at_once: {SLOTS}}}
 """
 
