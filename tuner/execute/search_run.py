@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tuner.errors import RunError
 from tuner.execute.placement import Placement
 from tuner.execute.stage_run import StageRun
@@ -19,7 +17,7 @@ from tuner.execute.task import TrialTask
 from tuner.spec import dump_spec
 from tuner.spec.search import SearchSpec, Stage
 from tuner.spec.space import Space
-from tuner.strategy.stage_search import find_space
+from tuner.strategy.stage_search import derive_stage_seed, find_space
 from tuner.strategy.trial_view import Before, TrialView
 from tuner.track.ledger import Ledger, StageLedger
 
@@ -329,7 +327,7 @@ class SearchRun:
 
     def _open(self, stage: Stage, space: Space, ledger: StageLedger, before: Before | None) -> StageRun:
         self._stage_began, self._stage_elapsed_before = self.elapsed_s, ledger.attributes.get("elapsed_s", 0.0)
-        seed = int(np.random.SeedSequence((self.spec.seed, self._index)).generate_state(1)[0])
+        seed = derive_stage_seed(self.spec.seed, self._index)
         return StageRun(
             stage, space, ledger, before, objective=self.spec.objective, seed=seed, folder=self._folder, say=self._say
         )

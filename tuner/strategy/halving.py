@@ -135,11 +135,8 @@ class RankRule:
         self, number: int, rung: int, results: Mapping[int, float], history: Sequence[TrialView]
     ) -> tuple[bool, str]:
         """Compare a trial with those that got to the rung before it; see `Rule.judge`."""
-        order = sorted(results, key=lambda peer: (-results[peer], peer))
-        num_kept = max(1, len(order) // self._reduction)
-        place, cut = order.index(number) + 1, results[order[num_kept - 1]]
-        value, cut = self._sign * results[number], self._sign * cut
-        return place <= num_kept, f"{value:.4g} against a cut of {cut:.4g}, rank {place} of {len(order)} at this rung"
+        goes_on, text = _compare(number, results, self._reduction, self._sign)
+        return goes_on, f"{self._sign * results[number]:.4g} {text}"
 
 
 class ForecastRule:
@@ -172,11 +169,9 @@ class ForecastRule:
             return True, text
         configs = {trial.number: trial.config for trial in history if trial.number in results and not trial.is_carried}
         means = dict(zip(configs, forecast.expect(list(configs.values())), strict=True))
-        order = sorted(means, key=lambda peer: (-means[peer], peer))
-        place, cut = order.index(number) + 1, means[order[max(1, len(order) // self._reduction) - 1]]
-        expected, cut, value = (self._sign * x for x in (means[number], cut, results[number]))
-        text = f"{value:.4g} so far and {expected:.4g} expected at the end against a cut of {cut:.4g}"
-        return place <= max(1, len(order) // self._reduction), f"{text}, rank {place} of {len(order)} at this rung"
+        goes_on, text = _compare(number, means, self._reduction, self._sign)
+        value, expected = self._sign * results[number], self._sign * means[number]
+        return goes_on, f"{value:.4g} so far and {expected:.4g} expected at the end {text}"
 
 
 class PromiseRule:
@@ -224,6 +219,14 @@ class PromiseRule:
         value, expected = self._sign * results[number], self._sign * forecast.expect([config])[0]
         text = f"{value:.4g} so far and {expected:.4g} expected at the end"
         return share >= PATIENCE, f"{text}: {share:.2g} times the promise of a new configuration"
+
+
+def _compare(number: int, values: Mapping[int, float], reduction: int, sign: float) -> tuple[bool, str]:
+    """Say whether a trial is among the best of its peers, and where the cut is."""
+    order = sorted(values, key=lambda peer: (-values[peer], peer))
+    num_kept = max(1, len(order) // reduction)
+    place, cut = order.index(number) + 1, sign * values[order[num_kept - 1]]
+    return place <= num_kept, f"against a cut of {cut:.4g}, rank {place} of {len(order)} at this rung"
 
 
 def _forecast_for(number: int, forecaster: Forecaster, history: Sequence[TrialView]) -> tuple[Forecast | None, str]:

@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from tuner.spec.search import Stage
 from tuner.spec.space import Config, Space
-from tuner.strategy.stage_search import StageSearch, find_space
+from tuner.strategy.stage_search import StageSearch, derive_stage_seed, find_space
 from tuner.strategy.trial_view import Before
 
 
@@ -169,9 +167,4 @@ class Search:
         index = len(self._searches)
         stage = self._stages[index]
         space, _ = find_space(stage, self._space, before)
-        self._searches.append(StageSearch(stage, space, before, seed=stage_seed(self._seed, index)))
-
-
-def stage_seed(seed: int, index: int) -> int:
-    """Derive the seed of a stage, counted from 0, from its search's."""
-    return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
+        self._searches.append(StageSearch(stage, space, before, seed=derive_stage_seed(self._seed, index)))

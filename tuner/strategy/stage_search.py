@@ -125,6 +125,11 @@ class StageSearch:
         return Before(self.space, tuple(self.views.values()))
 
 
+def derive_stage_seed(seed: int, index: int) -> int:
+    """Derive the seed of a stage, counted from 0, from its search's."""
+    return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
+
+
 def choose_rule(stage: Stage, kind: str, forecaster: Forecaster, *, seed: int, sign: float) -> Rule | None:
     """Choose what decides at a stage's rungs: forecasts where the sampler makes them too, ranks elsewhere."""
     if stage.halving is None:
