@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from search_quality.curve_surrogate import load_space, load_surrogate
 from tuner.spec.space import Choice, Config, Int, LogInt, LogUniform, Parameter, Space, Uniform
 
 MAX_EPOCHS = 27
@@ -165,6 +166,24 @@ def conditional(*, crossing: bool) -> Problem:
     return Problem("crossing" if crossing else "conditional", _CONDITIONAL, curve, truth, truth(_BEST))
 
 
+_NUM_VALIDATION = 1800  # images that the table's accuracies were measured on
+
+
+def curves() -> Problem:
+    """Make a problem of the curves of real trainings, with the noise that their validation images leave."""
+    surrogate, optimum = load_surrogate()
+
+    def predict(config: Config) -> np.ndarray:
+        return surrogate.predict(surrogate.inputs.encoding.encode([config]))[0]
+
+    def curve(config: Config) -> np.ndarray:
+        mean = predict(config)
+        draws = np.random.default_rng(zlib.crc32(repr(sorted(config.items())).encode())).normal(size=MAX_EPOCHS)
+        return np.maximum.accumulate(mean + np.sqrt(mean * (1 - mean) / _NUM_VALIDATION) * draws)
+
+    return Problem("curves", load_space(), curve, lambda config: float(predict(config)[-1]), optimum)
+
+
 PROBLEMS: Mapping[str, Callable[[], Problem]] = {
     **{
         f"hartmann{dimensions}-{correlation}": functools.partial(hartmann, dimensions, correlation)
@@ -173,4 +192,5 @@ PROBLEMS: Mapping[str, Callable[[], Problem]] = {
     },
     "conditional": functools.partial(conditional, crossing=False),
     "crossing": functools.partial(conditional, crossing=True),
+    "curves": curves,
 }
