@@ -215,6 +215,19 @@ def test_a_time_limit_ends_a_search_and_says_so(tuner: Tuner, small: Path, tmp_p
     assert all(trial["state"] != "running" for trial in trials.values())
 
 
+def test_a_limit_of_epochs_ends_a_search_at_the_very_epoch_and_a_larger_one_goes_on(
+    tuner: Tuner, small: Path, tmp_path: Path
+) -> None:
+    for most in (7, 10):
+        done = tuner("run", str(small), "--set", f"limits.epochs={most}", "--set", "tracking.mlflow=off")
+        assert done.returncode == 0, done.stderr
+        assert f"ended early: the limit of {most} epochs was reached" in done.stdout
+        trials = read_trials(tmp_path / "results/small")
+        assert sum(len(trial["epochs"]) for trial in trials.values()) == most
+        assert all(trial["state"] != "running" for trial in trials.values())
+        assert f"the limit of {most} epochs was reached" in tuner("show", "small").stdout
+
+
 def test_fresh_puts_the_earlier_search_aside(tuner: Tuner, small: Path, tmp_path: Path) -> None:
     quick = ("--set", "stages.coarse.trials=1", "--set", "stages.fine.trials=1", "--set", "tracking.mlflow=off")
     assert tuner("run", str(small), *quick).returncode == 0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tuner.errors import InputError, LedgerError, SearchNotFoundError
 from tuner.execute.cluster import connected
-from tuner.execute.placement import place
+from tuner.execute.placement import place, refuse_useless_limits
 from tuner.execute.task import TrainFunction
 from tuner.execute.views import view_records
 from tuner.spec import load_text
@@ -113,6 +113,7 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
             from tuner.execute.drive import SearchRun, drive, train_trial  # takes as long as Ray takes to start
 
             placement = place(spec.resources, nodes)
+            refuse_useless_limits(spec.limits, placement)
             provenance = {**around.provenance, "search_id": search_id(ledger)}
             run = SearchRun(
                 spec, ledger, folder, around.cache, placement, before, provenance, watcher.say, mirror.notice

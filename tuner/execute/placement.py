@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tuner.errors import ResourceError
-from tuner.spec.search import Resources
+from tuner.spec.search import Limits, Resources
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class Placement:
     gpus: float
     trials_at_once: int
     workers: int = 1
+
+    @property
+    def held_gpus(self) -> float:
+        """GPUs that one trial holds."""
+        return self.gpus * self.workers
 
 
 def place(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Placement:
@@ -74,6 +79,21 @@ def place(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Placeme
             f"lower it to {fitting} or write auto"
         )
     return Placement(resources.cpus, each, fitting if wanted == "auto" else wanted, workers)
+
+
+def refuse_useless_limits(limits: Limits, placement: Placement) -> None:
+    """Refuse a limit that can never be reached with what the trials get.
+
+    Raises
+    ------
+    ResourceError
+        If GPU hours are limited and no trial gets a GPU.
+    """
+    if limits.gpu_hours is not None and placement.held_gpus == 0:
+        raise ResourceError(
+            f"limits.gpu_hours: {limits.gpu_hours:g} GPU hours are the limit, but there is no GPU for the trials to "
+            "use; take it out or limit the time"
+        )
 
 
 def _fits(node: Mapping[str, float], cpus: int, gpus: float) -> int:

@@ -12,11 +12,12 @@ from typing import Any
 
 from tuner.errors import RunError
 from tuner.execute.placement import Placement
-from tuner.execute.stage_run import StageRun
+from tuner.execute.stage_run import GPU_SECONDS, StageRun
 from tuner.execute.task import TrialTask
 from tuner.spec import dump_spec
 from tuner.spec.search import SearchSpec, Stage
 from tuner.spec.space import Space
+from tuner.strategy.ends import Ends
 from tuner.strategy.stage_search import derive_stage_seed, find_space
 from tuner.strategy.trial_view import Before, TrialView
 from tuner.track.ledger import Ledger, StageLedger
@@ -122,6 +123,7 @@ class SearchRun:
         self._elapsed_before: float = sum(stage.attributes.get("elapsed_s", 0.0) for stage in ledger.stages())
         self._stage_began = self._stage_elapsed_before = 0.0
         self._time_kept = clock()
+        self._ends = Ends(spec.limits, sign=1.0 if spec.objective.mode == "max" else -1.0)
         self._index = -1
         self._run = self._open_next(before)
         self._last_status = self._read_status()
@@ -134,9 +136,9 @@ class SearchRun:
     @property
     def should_stop(self) -> bool:
         """Whether running trials must end now: a limit, an error or the user."""
-        limit = self.spec.limits.time_s
-        if not self.stop_reason and limit is not None and self.elapsed_s >= limit:
-            self._stop_at_limit(f"the time limit of {limit:g} s was reached")
+        reason = "" if self.stop_reason else self._ends.find_reason(self.elapsed_s)
+        if reason and not self.is_finished:
+            self._stop_at_limit(reason)
         return bool(self.stop_reason) or self.error is not None
 
     @property
@@ -199,11 +201,13 @@ class SearchRun:
             if measured is None:
                 self._run.end(task.number, "failed", "the training ended by itself before its last epoch")
                 return False
+            if self._placement.held_gpus:
+                measured = {**measured, GPU_SECONDS: self._placement.held_gpus * measured.get("seconds", 0.0)}
             goes_on = self._run.report(task.number, measured)
             if self._clock() - self._time_kept >= KEEP_TIME_EVERY_S:
                 self._keep_time()
             self._notice()
-            return goes_on
+            return goes_on and not self.should_stop
 
     def fail(self, task: TrialTask, reason: str, traceback: str) -> None:
         """Record that a trial failed, and give up if no trial ever works."""
@@ -264,8 +268,7 @@ class SearchRun:
         left = self._stage_elapsed_s / ended * (stage.trials - ended)
         share_trained, epoch_s = epochs / (ended * stage.max_epochs), self._stage_elapsed_s / epochs
         left += sum(s.trials * s.max_epochs for s in self.spec.stages[self._index + 1 :]) * share_trained * epoch_s
-        limit = self.spec.limits.time_s
-        return left if limit is None else min(left, max(limit - self.elapsed_s, 0.0))
+        return min(left, self._ends.guess_left_s(self.elapsed_s))
 
     @property
     def _stage_elapsed_s(self) -> float:
@@ -288,9 +291,14 @@ class SearchRun:
             stage = self.spec.stages[self._index]
             recorded = self._ledger.stage(stage.name)
             run = self._begin(stage, before) if recorded is None else self._resume(stage, recorded, before)
-            if not run.search.is_over or self._index + 1 >= len(self.spec.stages):
+            following = self.spec.stages[self._index + 1 :]
+            if not run.search.is_over or not following:
                 return run
-            before = run.search.close()
+            has_begun = self._ledger.stage(following[0].name) is not None
+            if not has_begun and self._ends.find_reason(self.elapsed_s):
+                return run  # a limit was reached between the two, and still is
+            is_closed = run.ledger.attributes.get("ended") == "complete"
+            before = run.search.close() if is_closed else run.close("complete")
 
     def _begin(self, stage: Stage, before: Before | None) -> StageRun:
         whole = self.spec.space if isinstance(self.spec.space, Space) else None
@@ -329,5 +337,13 @@ class SearchRun:
         self._stage_began, self._stage_elapsed_before = self.elapsed_s, ledger.attributes.get("elapsed_s", 0.0)
         seed = derive_stage_seed(self.spec.seed, self._index)
         return StageRun(
-            stage, space, ledger, before, objective=self.spec.objective, seed=seed, folder=self._folder, say=self._say
+            stage,
+            space,
+            ledger,
+            before,
+            objective=self.spec.objective,
+            seed=seed,
+            ends=self._ends,
+            folder=self._folder,
+            say=self._say,
         )

@@ -15,6 +15,7 @@ from tuner.execute.task import LAST, MODEL
 from tuner.execute.views import view_record
 from tuner.spec.search import Objective, Stage
 from tuner.spec.space import Config, Space
+from tuner.strategy.ends import Ends
 from tuner.strategy.halving import Decision
 from tuner.strategy.stage_search import StageSearch
 from tuner.strategy.trial_view import Before, State
@@ -22,6 +23,7 @@ from tuner.track.artifacts import write_artifacts
 from tuner.track.ledger import StageLedger
 
 CHECKPOINTS_KEPT = 5  # the best few of a stage keep their weights
+GPU_SECONDS = "gpu_seconds"  # of an epoch: its seconds times the GPUs that its trial held
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class StageRun:
         What is optimised.
     seed : int
         What its suggestions and its trials' seeds are drawn from.
+    ends : Ends
+        Counts for the limits of the search.
     folder : Path
         The search's folder.
     say : function
@@ -66,6 +70,7 @@ class StageRun:
         *,
         objective: Objective,
         seed: int,
+        ends: Ends,
         folder: Path,
         say: Callable[[str], None],
     ) -> None:
@@ -73,11 +78,14 @@ class StageRun:
         self._objective = objective
         self._sign = 1.0 if objective.mode == "max" else -1.0
         self._seed = seed
+        self._ends = ends
         self._folder = folder
         self._say = say
         records = ledger.trials()
-        views = [view_record(record, self._sign) for record in records]
-        self.search = StageSearch(stage, space, before, views, seed=seed, sign=self._sign)
+        in_order = sorted(records, key=lambda r: math.inf if r.ended is None else r.ended.timestamp())
+        views = [view_record(record, self._sign) for record in in_order]
+        self.search = StageSearch(stage, space, before, views, seed=seed, sign=self._sign, ends=ends)
+        ends.spend(sum(epoch.get(GPU_SECONDS, 0.0) for record in records for epoch in record.epochs))
         ended = [view.number for view in views if view.state != "running"]
         self._kept = sorted(ended, key=self._rank)[:CHECKPOINTS_KEPT]
         self._interrupted = deque(record for record in records if record.state == "running")
@@ -85,10 +93,10 @@ class StageRun:
     @property
     def has_next(self) -> bool:
         """Whether a trial can start now."""
-        return bool(self._interrupted) or self.search.has_next
+        return self._ends.may_train if self._interrupted else self.search.has_next and self._ends.may_begin
 
     def next(self) -> Ask | None:
-        """Open the next trial and record it, an interrupted one first; None if all have begun."""
+        """Open the next trial and record it, an interrupted one first; None if no other may begin."""
         while self._interrupted:
             record = self._interrupted.popleft()
             # a storage that cannot write both at once may have recorded its last epoch and not the verdict
@@ -96,8 +104,9 @@ class StageRun:
             if decision is not None and decision.state is not None:
                 self._settle(record.number, decision.state, decision.reason)
             else:
+                self._ends.go_on(record.number)
                 return Ask(record.number, record.config, record.seed, len(record.epochs))
-        if not self.search.has_next:
+        if not self.has_next:
             return None
         view = self.search.start()
         seed = int(np.random.SeedSequence((self._seed, view.number)).generate_state(1)[0])
@@ -127,6 +136,7 @@ class StageRun:
         with self.ledger.batch():  # an epoch and its verdict are one record
             if epoch == len(view.values) + 1:
                 value = self.search.add(number, self._read_value(measured))
+                self._ends.spend(measured.get(GPU_SECONDS, 0.0))
                 execution = measured.get("execution")
                 if execution is not None:
                     self.ledger.record_execution(number, execution)
@@ -173,7 +183,7 @@ class StageRun:
         return self._folder / "checkpoints" / f"{self.search.stage.name}-{number}"
 
     def _judge(self, number: int, epoch: int) -> Decision:
-        """Ask the halving about a recorded epoch, and record the trial's end if it says so."""
+        """Ask the strategy about a recorded epoch, and record the trial's end if it says so."""
         decision = self.search.judge(number, epoch)
         if decision.state is not None:
             best = self.search.views[number].best

@@ -79,7 +79,10 @@ def dump_spec(spec: SearchSpec) -> str:
             stage.name: _nest_stage(stage, can_narrow=is_continued or i > 0) for i, stage in enumerate(spec.stages)
         },
         "resources": spec.resources.model_dump(),
-        "limits": {} if spec.limits.time_s is None else {"time": _shorten(spec.limits.time_s)},
+        "limits": {
+            **({} if spec.limits.time_s is None else {"time": _shorten(spec.limits.time_s)}),
+            **spec.limits.model_dump(exclude={"time_s"}, exclude_none=True),
+        },
         "seed": spec.seed,
         "tracking": spec.tracking.model_dump(),
     }

@@ -175,7 +175,7 @@ def _build_limits() -> Schema:
         "description": "A duration such as 90s, 30m, 1h30m or 2d, or seconds; over all its sittings.",
     }
     described = _build_record(Limits, hidden=("time_s",))
-    return {"anyOf": [{"type": "null"}, {**described, "properties": {"time": time}}]}
+    return {"anyOf": [{"type": "null"}, {**described, "properties": {"time": time, **described["properties"]}}]}
 
 
 def _build_tracking() -> Schema:

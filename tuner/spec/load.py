@@ -8,8 +8,9 @@ from typing import Any
 from tuner.errors import SpecError
 from tuner.spec.faults import Fault, Place, list_faults
 from tuner.spec.overrides import apply_overrides
-from tuner.spec.search import FinishedSearch, Objective, SearchSpec, TrainingSpec
+from tuner.spec.search import FinishedSearch, Objective, Resources, SearchSpec, TrainingSpec
 from tuner.spec.sections import (
+    find_useless_limits,
     read_data,
     read_limits,
     read_name,
@@ -140,6 +141,9 @@ def _read_search(tree: MapNode, faults: list[Fault], warnings: list[Fault]) -> d
         "tracking": read_tracking,
     }
     values = read_section(tree, SearchSpec, faults, readers)
+    if "limits" in values and all(key in values or key not in tree.entries for key in ("objective", "resources")):
+        objective, resources = values.get("objective", Objective()), values.get("resources", Resources())
+        faults.extend(find_useless_limits(tree.entries["limits"], values["limits"], objective, resources))
     space = values.get("space")
     if isinstance(space, Space) and all(parameter.is_constant for parameter in space.parameters):
         message = "nothing varies, so every trial is the same; write a distribution: {loguniform: [1e-4, 1]}"

@@ -128,6 +128,19 @@ class Limits(SpecModel):
     """When a search ends although trials are left."""
 
     time_s: float | None = Field(default=None, gt=0, description="Seconds of search, over all its sittings.")
+    trials: int | None = Field(default=None, ge=1, description="Trials that begin, over all stages.")
+    epochs: int | None = Field(default=None, ge=1, description="Epochs that are trained, over all trials and stages.")
+    gpu_hours: float | None = Field(
+        default=None, gt=0, description="Hours of training times the GPUs that a trial holds, over all trials."
+    )
+    target: float | None = Field(
+        default=None, gt=0, description="A value of the objective: enough is found once a trial reaches it."
+    )
+    no_improvement: int | None = Field(
+        default=None,
+        ge=1,
+        description="Trials of a stage that end one after the other, none of them better than all that ended before.",
+    )
 
 
 class Tracking(SpecModel):

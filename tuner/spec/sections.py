@@ -177,7 +177,23 @@ def read_resources(node: Node, faults: list[Fault]) -> Resources | None:
 def read_limits(node: Node, faults: list[Fault]) -> Limits:
     """Read when the search ends; the key ``time`` is a duration."""
     values = read_section(node, Limits, faults, {"time": _read_duration}, hidden=("time_s",))
-    return Limits(time_s=values.get("time"))
+    return Limits(time_s=values.pop("time", None), **values)
+
+
+def find_useless_limits(node: Node, limits: Limits, objective: Objective, resources: Resources) -> list[Fault]:
+    """Find the limits that a search can never reach."""
+    faults: list[Fault] = []
+    if not isinstance(node, MapNode):
+        return faults
+    if limits.target is not None and limits.target > 1 and objective.metric == "val_accuracy":
+        target = node.entries["target"]
+        advice = f"write {limits.target / 100:g}" if limits.target <= 100 else "write 0.99"
+        message = f"must be at most 1, for val_accuracy is a fraction, found {show(target)}; {advice}"
+        faults.append(Fault(target.place, message))
+    if limits.gpu_hours is not None and resources.gpus == 0:
+        message = "trials that have no GPU (resources.gpus: 0) use no GPU hours; take this out, or give them GPUs"
+        faults.append(Fault(node.keys["gpu_hours"], message))
+    return faults
 
 
 def _read_duration(node: Node, faults: list[Fault]) -> float | None:

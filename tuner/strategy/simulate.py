@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tuner.spec.search import Stage
+from tuner.spec.search import Limits, Stage
 from tuner.spec.space import Config, Space
+from tuner.strategy.ends import Ends
 from tuner.strategy.stage_search import StageSearch, derive_stage_seed, find_space
 from tuner.strategy.trial_view import Before
 
@@ -135,36 +136,78 @@ class Search:
         The first stage's.
     seed : int, at least 0
         What all suggestions are drawn from.
+    limits : Limits or None
+        When it ends although trials are left, ``gpu_hours`` apart: there are no GPUs here. None for no limits.
+    clock : function
+        Seconds on the made-up clock, for a limit of time: whoever sees the events knows.
+
+    Attributes
+    ----------
+    stop_reason : str
+        The limit that was reached; empty while none was.
+
+    Raises
+    ------
+    ValueError
+        If ``gpu_hours`` are limited.
     """
 
-    def __init__(self, stages: Sequence[Stage], space: Space, *, seed: int) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        space: Space,
+        *,
+        seed: int,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        if limits is not None and limits.gpu_hours is not None:
+            raise ValueError("a simulated search holds no GPUs, so their hours cannot be limited")
         self._stages = stages
         self._space = space
         self._seed = seed
+        self._clock = clock
+        self._ends = Ends(limits or Limits())
         self._searches: list[StageSearch] = []
+        self.stop_reason = ""
         self._open(None)
 
     def next(self) -> Job | None:
         """Open the next trial, and the next stage when one is over; see `Policy.next`."""
+        if self._reach_limit():
+            return None
         if self._searches[-1].is_over and len(self._searches) < len(self._stages):
             self._open(self._searches[-1].close())
         search = self._searches[-1]
-        if not search.has_next:
+        if not search.has_next or not self._ends.may_begin:
             return None
         view = search.start()
         return Job((search.stage.name, view.number), view.config)
 
     def report(self, job: Job, epoch: int, value: float) -> bool:
-        """Let halving decide; see `Policy.report`."""
+        """Let halving and the limits decide; see `Policy.report`."""
         search, number = self._searches[-1], job.key[1]
+        if search.views[number].state != "running":  # a limit ended it
+            return False
         search.add(number, value)
         decision = search.judge(number, epoch)
         if decision.state is not None:
             search.end(number, decision.state)
-        return decision.state is None
+        return decision.state is None and not self._reach_limit()
+
+    def _reach_limit(self) -> bool:
+        """Tell whether the search has come to a limit, and end the trials that run then."""
+        search, is_last = self._searches[-1], len(self._searches) == len(self._stages)
+        reason = "" if self.stop_reason else self._ends.find_reason(self._clock())
+        if reason and not (search.is_over and is_last):
+            self.stop_reason = reason
+            for number in [view.number for view in search.views.values() if view.state == "running"]:
+                search.end(number, "stopped")
+        return bool(self.stop_reason)
 
     def _open(self, before: Before | None) -> None:
         index = len(self._searches)
         stage = self._stages[index]
         space, _ = find_space(stage, self._space, before)
-        self._searches.append(StageSearch(stage, space, before, seed=derive_stage_seed(self._seed, index)))
+        seed = derive_stage_seed(self._seed, index)
+        self._searches.append(StageSearch(stage, space, before, seed=seed, ends=self._ends))

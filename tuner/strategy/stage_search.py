@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tuner.spec.search import Stage
+from tuner.spec.search import Limits, Stage
 from tuner.spec.space import Space
+from tuner.strategy.ends import Ends
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.halving import Decision, ForecastRule, PromiseRule, RankRule, Rule, SuccessiveHalving, find_rungs
 from tuner.strategy.narrow import Reason, carry, incumbents, narrow
@@ -29,11 +30,13 @@ class StageSearch:
     before : Before or None
         What it follows on; its fitting trials are carried over, and its best ones tried first.
     trials : iterable of TrialView
-        What was recorded before an interruption, numbered from 0 without gaps.
+        What was recorded before an interruption, numbered from 0 without gaps, in the order of their ends.
     seed : int, at least 0
         What its suggestions are drawn from.
     sign : float, 1 or -1
         What an objective is multiplied with so that larger is better.
+    ends : Ends or None
+        Counts for the limits of the search; None for no limits.
 
     Attributes
     ----------
@@ -52,10 +55,12 @@ class StageSearch:
         *,
         seed: int,
         sign: float = 1.0,
+        ends: Ends | None = None,
     ) -> None:
         self.stage = stage
         self.space = space
-        self.views = {trial.number: trial for trial in trials}
+        recorded = tuple(trials)
+        self.views = {trial.number: trial for trial in sorted(recorded, key=lambda trial: trial.number)}
         earlier = before.trials if before is not None and stage.narrow is not None else ()
         self._carried = carry(earlier, space)
         first = incumbents(earlier, space, min(INCUMBENTS, max(1, stage.trials // 8)))
@@ -67,6 +72,8 @@ class StageSearch:
         rule = choose_rule(stage, kind, forecaster, seed=own_seed, sign=sign)
         self._halving = SuccessiveHalving(stage.halving, stage.max_epochs, rule=rule, sign=sign, seed=own_seed)
         self._halving.replay(self.views.values())
+        self._ends = ends or Ends(Limits())
+        self._ends.open_stage(self._carried, recorded)
 
     @property
     def num_running(self) -> int:
@@ -89,6 +96,7 @@ class StageSearch:
         config = self._sampler.ask(number, (*self._carried, *self.views.values()))
         view = TrialView(number=number, config=config, values=(), state="running")
         self.views[number] = view
+        self._ends.begin(number)
         return view
 
     def add(self, number: int, value: float) -> float:
@@ -109,16 +117,21 @@ class StageSearch:
         view = self.views[number]
         so_far = max(value, view.best) if math.isfinite(value) else math.nan
         self.views[number] = dataclasses.replace(view, values=(*view.values, so_far))
+        self._ends.add(so_far)
         return so_far
 
     def judge(self, number: int, epoch: int) -> Decision:
         """Say what becomes of a trial after an epoch that was added; the same whenever it is asked again."""
         value = self.views[number].values[epoch - 1]
-        return self._halving.report(number, epoch, value, tuple(self.views.values()))
+        decision = self._halving.report(number, epoch, value, tuple(self.views.values()))
+        if decision.state is None and (reason := self._ends.find_refusal()):
+            return Decision("stop", reason, "stopped")
+        return decision
 
     def end(self, number: int, state: State) -> None:
         """Take note that a trial has ended."""
         self.views[number] = dataclasses.replace(self.views[number], state=state)
+        self._ends.end(number, self.views[number].best)
 
     def close(self) -> Before:
         """Return the stage as what the next one follows on."""

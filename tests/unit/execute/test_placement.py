@@ -3,8 +3,8 @@
 import pytest
 
 from tuner.errors import ResourceError
-from tuner.execute.placement import Placement, place
-from tuner.spec.search import Resources
+from tuner.execute.placement import Placement, place, refuse_useless_limits
+from tuner.spec.search import Limits, Resources
 
 LAPTOP = [{"CPU": 4.0}]
 BOX = [{"CPU": 16.0, "GPU": 2.0}]
@@ -50,3 +50,11 @@ def test_what_can_never_be_placed_is_refused_with_the_numbers(resources: Resourc
 def test_workers_of_a_trial_have_a_whole_gpu_each_or_none() -> None:
     with pytest.raises(ResourceError, match=r"found 1 GPUs for 2 workers; set resources.gpus to 2 or 0"):
         place(Resources(gpus=1, workers=2), BOX)
+
+
+def test_gpu_hours_are_refused_where_trials_get_no_gpu() -> None:
+    limits = Limits(gpu_hours=2)
+    with pytest.raises(ResourceError, match=r"limits\.gpu_hours: 2 GPU hours .* no GPU"):
+        refuse_useless_limits(limits, place(Resources(), LAPTOP))
+    refuse_useless_limits(limits, place(Resources(), BOX))
+    refuse_useless_limits(Limits(time_s=1), place(Resources(), LAPTOP))

@@ -28,6 +28,8 @@ stages:
   fine: {trials: 5, max_epochs: 6, halving: {reduction: 2, min_epochs: 2}}
 """
 
+RANDOM = ("stages.coarse.sampler=random", "stages.fine.sampler=random")
+
 
 def measure(task: TrialTask, epoch: int) -> dict[str, float]:
     """What an epoch would measure: a curve that depends on the config alone."""
@@ -46,14 +48,20 @@ class KilledError(Exception):
 
 
 def open_run(
-    folder: Path, *, changes: tuple[str, ...] = (), notice: Callable[[], None] = lambda: None, **more: Any
+    folder: Path,
+    *,
+    changes: tuple[str, ...] = (),
+    notice: Callable[[], None] = lambda: None,
+    placement: Placement | None = None,
+    **more: Any,
 ) -> SearchRun:
     """The search as its ledger has it."""
     folder.mkdir(exist_ok=True)
     spec = load_text(SPEC, overrides=changes)
     ledger = Ledger.open(folder, create=True)
     provenance = {"search_id": "0", "versions": {}}
-    return SearchRun(spec, ledger, folder, folder, Placement(1, 0, 1), None, provenance, lambda _: None, notice, **more)
+    placement = placement or Placement(1, 0, 1)
+    return SearchRun(spec, ledger, folder, folder, placement, None, provenance, lambda _: None, notice, **more)
 
 
 def play(run: SearchRun) -> None:
@@ -272,3 +280,200 @@ def test_a_search_that_a_limit_ended_goes_on_with_a_larger_one(tmp_path: Path) -
     assert "time limit" in Ledger.open(tmp_path / "search").stages()[0].attributes["ended"]
     play(open_run(tmp_path / "search", changes=("limits.time=1h",)))
     assert [stage.attributes["ended"] for stage in Ledger.open(tmp_path / "search").stages()] == ["complete"] * 2
+
+
+def play_together(run: SearchRun, workers: int) -> None:
+    """Train several trials at once, an epoch of each in turn."""
+    training: list[tuple[TrialTask, int]] = []
+    while not run.should_stop and not run.is_finished:
+        while len(training) < workers and (task := run.next_task()) is not None:
+            training.append((task, task.epochs_recorded + 1))
+        task, epoch = training.pop(0)
+        if run.report(task, measure(task, epoch)):
+            training.append((task, epoch + 1))
+    run.finish()
+
+
+def read_ends(folder: Path) -> dict[str, str]:
+    """Why each stage that has begun ended."""
+    return {stage.name: stage.attributes["ended"] for stage in Ledger.open(folder).stages()}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("most", [1, 9, 25])
+def test_a_limit_of_epochs_is_never_passed(tmp_path: Path, workers: int, most: int) -> None:
+    run = open_run(tmp_path / "search", changes=(*RANDOM, f"limits.epochs={most}"))
+    play_together(run, workers)
+    trials = read(tmp_path / "search")
+    assert sum(len(epochs) for *_, epochs, _ in trials) == most
+    assert run.stop_reason == f"the limit of {most} epochs was reached"
+    assert list(read_ends(tmp_path / "search").values())[-1] == run.stop_reason
+    assert all(state != "running" for _, _, _, state, *_ in trials)
+    assert sum(reason == run.stop_reason for _, _, _, _, reason, *_ in trials) <= workers
+
+
+def test_trials_that_were_interrupted_together_go_on_within_the_limit_of_epochs(tmp_path: Path) -> None:
+    changes = (*RANDOM, "stages.coarse.halving=none")
+    run = open_run(tmp_path / "search", changes=changes)
+    tasks = [run.next_task() for _ in range(3)]
+    for epoch in (1, 2):
+        for task in tasks:
+            assert task is not None
+            assert run.report(task, measure(task, epoch) | {"train_loss": 1.0, "val_loss": 1.0})
+    run = open_run(tmp_path / "search", changes=(*changes, "limits.epochs=8"))
+    assert [run.next_task() is not None for _ in range(3)] == [True, True, False]
+
+
+def test_a_time_limit_in_a_later_stage_leaves_the_one_before_it_complete(tmp_path: Path) -> None:
+    now, folder = [0.0], tmp_path / "search"
+    for sitting in range(2):
+        run = open_run(folder, changes=(*RANDOM, "limits.time=10s"), clock=lambda: now[0])
+        while (task := run.next_task()) is not None:
+            epoch = 1
+            now[0] += 10.0 * (task.stage == "fine")
+            while run.report(task, measure(task, epoch)):
+                epoch += 1
+        run.finish()
+        assert read_ends(folder) == {"coarse": "complete", "fine": "the time limit of 10 s was reached"}, sitting
+
+
+def test_when_an_epoch_under_way_fails_another_takes_its_place_within_the_limit(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "search", changes=("limits.epochs=3", "stages.coarse.halving=none"))
+    first, second = run.next_task(), run.next_task()
+    assert first is not None
+    assert second is not None
+    sound = {"train_loss": 1.0, "val_loss": 1.0}
+    assert run.report(first, measure(first, 1) | sound)
+    assert not run.report(second, measure(second, 1) | sound), "the last epoch is under way"
+    assert not run.has_task()
+    assert not run.should_stop
+    run.fail(first, "bad luck", "")
+    third = run.next_task()
+    assert third is not None
+    assert not run.report(third, measure(third, 1) | sound)
+    assert run.should_stop
+
+
+def test_a_limit_of_trials_lets_those_that_began_end(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "search", changes=("limits.trials=14",))
+    play_together(run, 2)
+    trials = read(tmp_path / "search")
+    assert run.stop_reason == "the limit of 14 trials was reached"
+    assert [name for name, *_ in trials] == [*(f"coarse-{i}" for i in range(12)), "fine-0", "fine-1"]
+    assert all(reason and "limit" not in reason for _, _, _, _, reason, *_ in trials)
+
+
+def test_a_target_ends_the_search_with_the_epoch_that_reaches_it(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "search", changes=("limits.target=0.4",))
+    play_together(run, 2)
+    values = [
+        value for stage in Ledger.open(tmp_path / "search").stages() for t in stage.trials() for value in t.values
+    ]
+    assert sum(value >= 0.4 for value in values) == 1
+    assert run.stop_reason == "the target of 0.4 was reached"
+
+
+def test_a_target_of_a_loss_is_below_it(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "search", changes=("objective=val_loss", "limits.target=0.5"))
+    play(run)
+    (stage,) = Ledger.open(tmp_path / "search").stages()
+    values = [value for trial in stage.trials() for value in trial.values if math.isfinite(value)]
+    assert [value for value in values if value <= 0.5] == [0.5]
+    assert run.stop_reason == "the target of 0.5 was reached"
+
+
+def test_trials_without_improvement_end_the_search(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "search", changes=("limits.no_improvement=3",))
+    play(run)
+    stages = Ledger.open(tmp_path / "search").stages()
+    bests = [trial.value for trial in stages[-1].trials()]
+    earlier = [trial.value for stage in stages[:-1] for trial in stage.trials()]
+    assert run.stop_reason == "no improvement by the last 3 trials that ended"
+    assert max(bests[-3:]) <= max([*earlier, *bests[:-3]])
+
+
+def test_gpu_hours_are_counted_with_what_the_trials_held_in_each_sitting(tmp_path: Path) -> None:
+    def train(run: SearchRun) -> None:
+        """Epochs of half an hour."""
+        while (task := run.next_task()) is not None:
+            epoch = task.epochs_recorded + 1
+            while run.report(task, measure(task, epoch) | {"seconds": 1800.0}):
+                epoch += 1
+        run.finish()
+
+    folder = tmp_path / "search"
+    run = open_run(folder, changes=("limits.gpu_hours=2.5",), placement=Placement(1, 0.25, 1))
+    train(run)
+    assert run.stop_reason == "the limit of 2.5 GPU hours was reached"
+    assert sum(len(epochs) for *_, epochs, _ in read(folder)) == 20
+    run = open_run(folder, changes=("limits.gpu_hours=5",), placement=Placement(1, 1, 1, workers=2))
+    train(run)
+    assert run.stop_reason == "the limit of 5 GPU hours was reached"
+    assert sum(len(epochs) for *_, epochs, _ in read(folder)) == 23, "two and a half hours more, an hour an epoch"
+
+
+LIMITED = ["limits.epochs=17", "limits.trials=12", "limits.trials=14", "limits.target=0.7", "limits.no_improvement=3"]
+
+
+@pytest.mark.parametrize("limit", LIMITED)
+@pytest.mark.parametrize("reports", [1, 5, 16, 17, 25])
+def test_killed_after_any_report_a_limit_ends_it_as_if_it_had_not_been(
+    tmp_path: Path, limit: str, reports: int
+) -> None:
+    left = reports
+
+    def die() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise KilledError
+
+    whole = open_run(tmp_path / "whole", changes=(*RANDOM, limit))
+    play(whole)
+    killed = open_run(tmp_path / "killed", changes=(*RANDOM, limit), notice=die)
+    try:
+        play(killed)
+    except KilledError:
+        killed = open_run(tmp_path / "killed", changes=(*RANDOM, limit))
+        play(killed)
+    assert whole.stop_reason == killed.stop_reason != ""
+    assert read(tmp_path / "killed") == read(tmp_path / "whole")
+    assert read_ends(tmp_path / "killed") == read_ends(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("limit", LIMITED)
+def test_the_same_limit_ends_a_search_again_and_without_it_the_search_goes_on(tmp_path: Path, limit: str) -> None:
+    folder = tmp_path / "search"
+    play(open_run(folder, changes=(*RANDOM, limit)))
+    trials, ends = read(folder), read_ends(folder)
+    again = open_run(folder, changes=(*RANDOM, limit))
+    assert again.should_stop
+    play(again)
+    assert (read(folder), read_ends(folder)) == (trials, ends)
+    rest = open_run(folder, changes=RANDOM)
+    play(rest)
+    assert rest.stop_reason == ""
+    assert read_ends(folder) == {"coarse": "complete", "fine": "complete"}
+    assert (tmp_path / "search/artifacts/coarse/trials.parquet").exists()
+    assert len(read(folder)) == 17
+    assert all(trial in read(folder) for trial in trials)
+
+
+def test_a_limit_that_comes_with_the_last_trial_of_all_leaves_the_search_complete(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "search", changes=("limits.trials=17",))
+    play(run)
+    assert run.stop_reason == ""
+    assert read_ends(tmp_path / "search") == {"coarse": "complete", "fine": "complete"}
+
+
+def test_the_time_left_is_that_to_the_nearest_limit(tmp_path: Path) -> None:
+    now = [0.0]
+    run = open_run(tmp_path / "search", changes=("limits.epochs=20",), clock=lambda: now[0])
+    while run.status().left_s is None:
+        task = run.next_task()
+        assert task is not None
+        epoch = 1
+        now[0] += 2
+        while run.report(task, measure(task, epoch)):
+            epoch, now[0] = epoch + 1, now[0] + 2
+    assert run.status().left_s == pytest.approx(40 - now[0])

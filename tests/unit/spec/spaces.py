@@ -157,6 +157,7 @@ def searches(draw: st.DrawFn) -> SearchSpec:
     if draw(st.booleans()):
         data = {"name": "parquet", "path": draw(TEXTS), "label_column": draw(st.none() | TEXTS)}
     metric = draw(st.sampled_from(["val_accuracy", "val_loss"]))
+    gpus = draw(st.just("auto") | st.floats(0, 1) | st.integers(2, 8).map(float))
     return SearchSpec(
         name=draw(NAMES),
         data=DataSpec(**data, validation=draw(st.floats(0.01, 0.99))),
@@ -165,10 +166,17 @@ def searches(draw: st.DrawFn) -> SearchSpec:
         stages=tuple(stages),
         resources=Resources(
             cpus=draw(st.integers(1, 64)),
-            gpus=draw(st.just("auto") | st.floats(0, 1) | st.integers(2, 8).map(float)),
+            gpus=gpus,
             trials_at_once=draw(st.just("auto") | st.integers(1, 99)),
         ),
-        limits=Limits(time_s=draw(st.none() | st.floats(1e-3, 1e9))),
+        limits=Limits(
+            time_s=draw(st.none() | st.floats(1e-3, 1e9)),
+            trials=draw(st.none() | st.integers(1, 10**6)),
+            epochs=draw(st.none() | st.integers(1, 10**6)),
+            gpu_hours=draw(st.none() | st.floats(1e-3, 1e6)) if gpus != 0 else None,
+            target=draw(st.none() | st.floats(1e-9, 1 if metric == "val_accuracy" else 10)),
+            no_improvement=draw(st.none() | st.integers(1, 1000)),
+        ),
         seed=draw(st.integers(0, 2**32 - 1)),
         tracking=Tracking(mlflow=draw(st.sampled_from(["auto", "off", "http://host:5000", "sqlite:///a b.db"]))),
     )

@@ -137,6 +137,8 @@ def test_what_load_spec_takes_the_schema_takes(name: str, data: st.DataObject) -
         (("stages", "coarse", "halving", "min_epoch"), 1),
         (("resources", "gpus"), 1.5),
         (("limits", "time"), "30x"),
+        (("limits", "epochs"), 0),
+        (("limits", "target"), "best"),
         (("tracking", "mlflow"), "nowhere"),
         (("seed",), -1),
     ],

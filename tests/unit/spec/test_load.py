@@ -10,6 +10,7 @@ from tuner.spec import (
     Choice,
     FinishedSearch,
     Int,
+    Limits,
     LogUniform,
     Narrow,
     Objective,
@@ -88,6 +89,22 @@ def test_a_space_from_a_finished_search_is_narrowed_in_the_first_stage_too() -> 
 )
 def test_a_duration_becomes_seconds(text: str, seconds: float) -> None:
     assert load_text(SEARCH, overrides=[f"limits.time={text}"]).limits.time_s == seconds
+
+
+def test_limits_that_can_be_reached_are_taken() -> None:
+    spec = load_text(SEARCH, overrides=["objective=val_loss", "limits={target: 1.5, gpu_hours: 2, epochs: 100}"])
+    assert spec.limits == Limits(target=1.5, gpu_hours=2.0, epochs=100)
+    assert load_text(SEARCH, overrides=["limits.target=1"]).limits.target == 1
+
+
+def test_gpu_hours_are_no_limit_for_trials_without_a_gpu() -> None:
+    (fault,) = find_faults(SEARCH, ("resources={gpus: 0}", "limits={gpu_hours: 2, trials: 5}"))
+    assert "limits.gpu_hours: trials that have no GPU (resources.gpus: 0) use no GPU hours" in fault
+
+
+def test_a_target_is_not_held_against_an_objective_that_is_wrong_itself() -> None:
+    (fault,) = find_faults(SEARCH, ("objective=val_los", "limits.target=1.5"))
+    assert "val_los" in fault
 
 
 @pytest.mark.parametrize("text", ["val_loss", "{metric: val_loss}", "{metric: val_loss, mode: min}"])
@@ -326,6 +343,13 @@ def test_a_fault_says_where_what_and_how(old: str, new: str, fault: str) -> None
         ("limits.time=30x", "must be a duration above 0, found 30x; write 90s"),
         ("limits.time=0", "must be a duration above 0, found 0"),
         ("limits.time_s=30", "there is no key time_s here; did you mean time?"),
+        ("limits.trials=0", "must be a whole number of at least 1, found 0"),
+        ("limits.epochs=1e3", "must be a whole number of at least 1, found 1e3; write 1000"),
+        ("limits.gpu_hours=0", "must be a number above 0, found 0"),
+        ("limits.no_improvement=-1", "must be a whole number of at least 1, found -1"),
+        ("limits.target=0", "must be a number above 0, found 0"),
+        ("limits.target=99", "must be at most 1, for val_accuracy is a fraction, found 99; write 0.99"),
+        ("limits.epoch=3", "there is no key epoch here; did you mean epochs?"),
         ("seed=-1", "must be a whole number of at least 0 and below 4294967296, found -1"),
         ("objective.mode=min", "must be max for val_accuracy, found min; it can be left out"),
         (
