@@ -1,6 +1,6 @@
-"""Learning curves for every point of a space, from a table of real trainings: what an ensemble of small networks
-predicts, whose weights are kept so that every environment sees the very same curves.
+"""Learning curves for every point of a space, from a table of real trainings.
 
+They are what an ensemble of small networks predicts, whose weights are kept so that every environment sees the same.
 Networks, since of what was tried on held-out rows (forests, boosting, networks) they came closest, and since no method
 that is compared models the space with them. Making them again, in an environment with scikit-learn:
 
@@ -116,7 +116,7 @@ def load_surrogate() -> tuple[CurveSurrogate, float]:
 
 def train(points: np.ndarray, curves: np.ndarray) -> dict[str, np.ndarray]:
     """Train the networks."""
-    from sklearn.neural_network import MLPRegressor  # noqa: PLC0415, the peers' environments lack it
+    from sklearn.neural_network import MLPRegressor  # which the peers' environments lack
 
     columns, logs = Inputs(load_space()).columns(points), np.log(1 - curves)
     mean, deviation = logs.mean(axis=0), logs.std()
