@@ -257,4 +257,4 @@ def read_before(spec: SearchSpec, results: Path) -> Before | None:
         raise SearchNotFoundError(
             f"space.from: search {spec.space.name!r} has no complete trial in its last stage yet; finish it first"
         )
-    return Before(stages[-1].space, view_records(records, maximize=stages[-1].maximize))
+    return Before(stages[-1].space, view_records(records, spec.objective, maximize=stages[-1].maximize))

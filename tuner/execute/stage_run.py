@@ -76,8 +76,10 @@ class StageRun:
         self._folder = folder
         self._say = say
         records = ledger.trials()
-        views = [view_record(record, self._sign) for record in records]
-        self.search = StageSearch(stage, space, before, views, seed=seed, sign=self._sign)
+        views = [view_record(record, self._sign, objective) for record in records]
+        self.search = StageSearch(
+            stage, space, before, views, seed=seed, sign=self._sign, num_objectives=1 + len(objective.also)
+        )
         ended = [view.number for view in views if view.state != "running"]
         self._kept = sorted(ended, key=self._rank)[:CHECKPOINTS_KEPT]
         self._interrupted = deque(record for record in records if record.state == "running")
@@ -126,7 +128,7 @@ class StageRun:
         epoch = int(measured["epoch"])
         with self.ledger.batch():  # an epoch and its verdict are one record
             if epoch == len(view.values) + 1:
-                value = self.search.add(number, self._read_value(measured))
+                value = self.search.add(number, self._read_value(measured), self._objective.read_also(measured))
                 execution = measured.get("execution")
                 if execution is not None:
                     self.ledger.record_execution(number, execution)

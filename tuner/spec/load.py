@@ -21,9 +21,10 @@ from tuner.spec.sections import (
 from tuner.spec.space import Choice, Parameter, Scalar, Space
 from tuner.spec.space_section import read_space
 from tuner.spec.stages_section import read_stages
-from tuner.spec.yaml_tree import MapNode, Node, parse_yaml, show
+from tuner.spec.yaml_tree import MapNode, Node, ScalarNode, parse_yaml, show
 
 MOST_BYTES = 2**18
+SINGLE_MINDED = ("gp",)  # samplers
 
 Warn = Callable[[str], object]
 
@@ -114,7 +115,7 @@ def load_training_text(text: str, name: str = "the training", overrides: Sequenc
         raise SpecError(
             f"{name}: this is a search file, for it has a space or stages and no config; run it with: tuner run {name}"
         )
-    readers = {"name": read_name, "data": read_data, "objective": read_objective, "config": _read_config}
+    readers = {"name": read_name, "data": read_data, "objective": _read_one_objective, "config": _read_config}
     values = read_section(tree, TrainingSpec, faults, readers)
     if faults:
         raise SpecError(list_faults(name, faults))
@@ -144,9 +145,31 @@ def _read_search(tree: MapNode, faults: list[Fault], warnings: list[Fault]) -> d
     if isinstance(space, Space) and all(parameter.is_constant for parameter in space.parameters):
         message = "nothing varies, so every trial is the same; write a distribution: {loguniform: [1e-4, 1]}"
         warnings.append(Fault(tree.keys["space"], message))
-    if isinstance(space, Space) and values.get("objective", Objective()).metric == "val_loss":
+    objective = values.get("objective", Objective())
+    if isinstance(space, Space) and "val_loss" in {objective.metric, *objective.also}:
         warnings.extend(_find_unlike_losses(space, tree.keys["objective"]))
+    if objective.also:
+        faults.extend(_find_single_minded(tree, 1 + len(objective.also)))
     return values
+
+
+def _find_single_minded(tree: MapNode, num_objectives: int) -> list[Fault]:
+    """Find the stages whose sampler is asked for by name and knows one objective only."""
+    stages = tree.entries.get("stages")
+    samplers = [
+        stage.entries.get("sampler")
+        for stage in (stages.entries.values() if isinstance(stages, MapNode) else ())
+        if isinstance(stage, MapNode)
+    ]
+    message = (
+        f"models one objective, and here are {num_objectives}; write tpe, nsga2, qmc or random, or take all but the "
+        "first objective out"
+    )
+    return [
+        Fault(node.place, f"{node.value} {message}")
+        for node in samplers
+        if isinstance(node, ScalarNode) and node.value in SINGLE_MINDED
+    ]
 
 
 def _find_unlike_losses(space: Space, place: Place) -> list[Fault]:
@@ -173,6 +196,15 @@ def _read_finished(node: Node, faults: list[Fault]) -> FinishedSearch | None:
         faults.append(Fault(node.keys[key], message))
     name = read_name(node.entries["from"], faults)
     return None if name is None else FinishedSearch(name=name)
+
+
+def _read_one_objective(node: Node, faults: list[Fault]) -> Objective | None:
+    """Read what makes an epoch of a training the best, for which one metric is enough."""
+    objective = read_objective(node, faults)
+    if objective is not None and objective.also:
+        message = f"a training has one objective, found {show(node)}; write objective: {objective.metric}"
+        faults.append(Fault(node.place, message))
+    return objective
 
 
 def _read_config(node: Node, faults: list[Fault]) -> dict[str, Scalar] | None:

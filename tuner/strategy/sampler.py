@@ -8,12 +8,13 @@ from tuner.spec.space import Config, Scalar, Space
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.gaussian_sampler import GaussianSampler
 from tuner.strategy.model_free import QuasiRandomSampler, RandomSampler
+from tuner.strategy.nsga2 import RungAwareNsga2
 from tuner.strategy.tpe import RungAwareTpe
 from tuner.strategy.trial_view import TrialView
 
 MOST_MODELLED = 300  # trials of a stage: the cost of a Gaussian process grows with the cube of their number
 
-Kind = Literal["gp", "tpe", "qmc", "random"]
+Kind = Literal["gp", "tpe", "nsga2", "qmc", "random"]
 
 
 class Sampler(Protocol):
@@ -73,7 +74,7 @@ class FirstThen:
         return dict(self._first[number]) if number < len(self._first) else self._then.ask(number, history)
 
 
-def choose_kind(stage: Stage, space: Space) -> tuple[Kind, str]:
+def choose_kind(stage: Stage, space: Space, num_objectives: int = 1) -> tuple[Kind, str]:
     """Choose what kind of sampler a stage gets.
 
     Returns
@@ -85,12 +86,22 @@ def choose_kind(stage: Stage, space: Space) -> tuple[Kind, str]:
         return stage.sampler, "as asked"
     if all(parameter.is_constant for parameter in space.parameters):
         return "random", "since nothing varies"
+    if num_objectives > 1:
+        return "tpe", f"since there are {num_objectives} objectives, and a Gaussian process models one"
     if stage.trials > MOST_MODELLED:
         return "tpe", f"since a Gaussian process is slow with more than {MOST_MODELLED} trials"
     return "gp", f"since {stage.trials} trials are few enough for a Gaussian process, which makes most of each"
 
 
-def build_sampler(kind: Kind, space: Space, forecaster: Forecaster, *, seed: int, first: Sequence[Config]) -> Sampler:
+def build_sampler(
+    kind: Kind,
+    space: Space,
+    forecaster: Forecaster,
+    *,
+    seed: int,
+    first: Sequence[Config],
+    num_objectives: int = 1,
+) -> Sampler:
     """Build what suggests the configurations of a stage.
 
     Parameters
@@ -105,13 +116,18 @@ def build_sampler(kind: Kind, space: Space, forecaster: Forecaster, *, seed: int
         The stage's own.
     first : sequence of configs
         What the first trials train, before anything is suggested; all of them points of the space.
+    num_objectives : int, at least 1
+        How many objectives there are.
     """
     sampler: Sampler
+    stage_rungs = forecaster.stage_rungs
     match kind:
         case "gp":
             sampler = GaussianSampler(space, forecaster, seed=seed)
         case "tpe":
-            sampler = RungAwareTpe(space, seed=seed, stage_rungs=forecaster.stage_rungs)
+            sampler = RungAwareTpe(space, seed=seed, stage_rungs=stage_rungs, num_objectives=num_objectives)
+        case "nsga2":
+            sampler = RungAwareNsga2(space, seed=seed, stage_rungs=stage_rungs, num_objectives=num_objectives)
         case "qmc":
             sampler = QuasiRandomSampler(space, seed=seed)
         case "random":

@@ -1,7 +1,6 @@
 """One stage's decisions: what is trained next, and who goes on. What Ray drives, and the simulator too."""
 
 import dataclasses
-import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -11,6 +10,7 @@ from tuner.spec.space import Space
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.halving import Decision, ForecastRule, PromiseRule, RankRule, Rule, SuccessiveHalving, find_rungs
 from tuner.strategy.narrow import Reason, carry, incumbents, narrow
+from tuner.strategy.pareto import FrontRule
 from tuner.strategy.sampler import build_sampler, choose_kind
 from tuner.strategy.trial_view import Before, State, TrialView
 
@@ -34,6 +34,8 @@ class StageSearch:
         What its suggestions are drawn from.
     sign : float, 1 or -1
         What an objective is multiplied with so that larger is better.
+    num_objectives : int, at least 1
+        How many objectives there are; the first one stops and narrows.
 
     Attributes
     ----------
@@ -52,6 +54,7 @@ class StageSearch:
         *,
         seed: int,
         sign: float = 1.0,
+        num_objectives: int = 1,
     ) -> None:
         self.stage = stage
         self.space = space
@@ -60,11 +63,15 @@ class StageSearch:
         self._carried = carry(earlier, space)
         first = incumbents(earlier, space, min(INCUMBENTS, max(1, stage.trials // 8)))
         own_seed = int(np.random.SeedSequence([seed, *stage.name.encode()]).generate_state(1)[0])
-        kind, reason = choose_kind(stage, space)
+        kind, reason = choose_kind(stage, space, num_objectives)
         self.choices = f"sampler {kind}, {reason}"
         forecaster = Forecaster(space, find_rungs(stage.halving, stage.max_epochs))
-        self._sampler = build_sampler(kind, space, forecaster, seed=own_seed, first=first)
+        self._sampler = build_sampler(
+            kind, space, forecaster, seed=own_seed, first=first, num_objectives=num_objectives
+        )
         rule = choose_rule(stage, kind, forecaster, seed=own_seed, sign=sign)
+        if rule is not None and num_objectives > 1:
+            rule = FrontRule(rule)
         self._halving = SuccessiveHalving(stage.halving, stage.max_epochs, rule=rule, sign=sign, seed=own_seed)
         self._halving.replay(self.views.values())
 
@@ -91,7 +98,7 @@ class StageSearch:
         self.views[number] = view
         return view
 
-    def add(self, number: int, value: float) -> float:
+    def add(self, number: int, value: float, also: tuple[float, ...] = ()) -> float:
         """Take what a trial's next epoch measured.
 
         Parameters
@@ -100,16 +107,16 @@ class StageSearch:
             The trial.
         value : float, larger is better
             The objective after its next epoch; not finite if the training diverged.
+        also : tuple of float, larger is better
+            The further objectives.
 
         Returns
         -------
         float
             The objective so far: the best epoch's, or NaN.
         """
-        view = self.views[number]
-        so_far = max(value, view.best) if math.isfinite(value) else math.nan
-        self.views[number] = dataclasses.replace(view, values=(*view.values, so_far))
-        return so_far
+        view = self.views[number] = self.views[number].extended(value, also)
+        return view.values[-1]
 
     def judge(self, number: int, epoch: int) -> Decision:
         """Say what becomes of a trial after an epoch that was added; the same whenever it is asked again."""

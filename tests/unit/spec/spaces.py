@@ -130,6 +130,9 @@ def spaces(draw: st.DrawFn) -> Space:
 def searches(draw: st.DrawFn) -> SearchSpec:
     """Valid searches."""
     space = draw(spaces() | st.builds(FinishedSearch, name=NAMES))
+    metric = draw(st.sampled_from(["val_accuracy", "val_loss"]))
+    other = "val_loss" if metric == "val_accuracy" else "val_accuracy"
+    also = draw(st.lists(st.sampled_from([other, "parameters", "multiply_adds", "seconds"]), unique=True))
     stages = []
     for i, name in enumerate(draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))):
         max_epochs = draw(st.integers(1, 100))
@@ -149,18 +152,17 @@ def searches(draw: st.DrawFn) -> SearchSpec:
                 trials=draw(st.integers(1, 1000)),
                 max_epochs=max_epochs,
                 halving=draw(st.none() | halving),
-                sampler=draw(st.sampled_from(["auto", "gp", "tpe", "qmc", "random"])),
+                sampler=draw(st.sampled_from(["auto", "tpe", "nsga2", "qmc", "random", *([] if also else ["gp"])])),
                 narrow=draw(st.none() | narrow),
             )
         )
     data: dict[str, Any] = {"name": "digits"}
     if draw(st.booleans()):
         data = {"name": "parquet", "path": draw(TEXTS), "label_column": draw(st.none() | TEXTS)}
-    metric = draw(st.sampled_from(["val_accuracy", "val_loss"]))
     return SearchSpec(
         name=draw(NAMES),
         data=DataSpec(**data, validation=draw(st.floats(0.01, 0.99))),
-        objective=Objective(metric=metric, mode="max" if metric == "val_accuracy" else "min"),
+        objective=Objective(metric=metric, mode="max" if metric == "val_accuracy" else "min", also=tuple(also)),
         space=space,
         stages=tuple(stages),
         resources=Resources(

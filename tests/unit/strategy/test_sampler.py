@@ -19,6 +19,7 @@ from tuner.strategy.draws import draw
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.gaussian_sampler import GaussianSampler
 from tuner.strategy.model_free import QuasiRandomSampler, RandomSampler
+from tuner.strategy.nsga2 import RungAwareNsga2
 from tuner.strategy.sampler import FirstThen, Sampler, build_sampler, choose_kind
 from tuner.strategy.simulate import Curve, Job, Search, simulate
 from tuner.strategy.stage_search import StageSearch
@@ -63,6 +64,27 @@ def build_with_first(space: Space, seed: int) -> Sampler:
     return FirstThen(space, [draw(space, np.random.default_rng(0))], build_tpe(space, seed + 1))
 
 
+class WithSecondObjective:
+    """Shows a sampler of two objectives a past in which the second one depends on the config."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+
+    def ask(self, number: int, history: Sequence[TrialView]) -> dict[str, Scalar]:
+        past = [replace(t, also=((float(len(repr(dict(t.config))) % 7),),) * len(t.values)) for t in history]
+        return self._sampler.ask(number, past)
+
+
+def build_tpe_of_two(space: Space, seed: int) -> Sampler:
+    return WithSecondObjective(RungAwareTpe(space, seed=seed, stage_rungs=(1, 3, 9), num_objectives=2, random_share=0))
+
+
+def build_nsga2(space: Space, seed: int) -> Sampler:
+    return WithSecondObjective(
+        RungAwareNsga2(space, seed=seed, stage_rungs=(1, 3, 9), num_objectives=2, random_share=0)
+    )
+
+
 def make_past(
     space: Space, state: State, num_trials: int = 30, *, is_carried: bool = False, seed: int = 0
 ) -> list[TrialView]:
@@ -75,7 +97,17 @@ def make_past(
 
 
 @pytest.mark.parametrize(
-    "build", [build_random, build_tpe, build_modelling_tpe, build_with_first, build_sequence, build_gaussian]
+    "build",
+    [
+        build_random,
+        build_tpe,
+        build_modelling_tpe,
+        build_tpe_of_two,
+        build_nsga2,
+        build_with_first,
+        build_sequence,
+        build_gaussian,
+    ],
 )
 class TestEverySampler:
     @settings(max_examples=60)
@@ -302,7 +334,13 @@ class TestTheChoiceOfASampler:
 
     @pytest.mark.parametrize(
         ("name", "kind"),
-        [("gp", GaussianSampler), ("tpe", RungAwareTpe), ("qmc", QuasiRandomSampler), ("random", RandomSampler)],
+        [
+            ("gp", GaussianSampler),
+            ("tpe", RungAwareTpe),
+            ("nsga2", RungAwareNsga2),
+            ("qmc", QuasiRandomSampler),
+            ("random", RandomSampler),
+        ],
     )
     def test_the_stage_names_the_sampler(self, name: str, kind: type[Sampler]) -> None:
         chosen, _ = choose_kind(self.STAGE.model_copy(update={"sampler": name}), SPACE)
