@@ -24,7 +24,8 @@ from tuner.spec.stages_section import read_stages
 from tuner.spec.yaml_tree import MapNode, Node, ScalarNode, parse_yaml, show
 
 MOST_BYTES = 2**18
-SINGLE_MINDED = ("gp",)  # samplers
+SINGLE_MINDED = ("cmaes", "gp")  # samplers
+LEAST_RANGES = 2  # a covariance is between two
 
 Warn = Callable[[str], object]
 
@@ -148,28 +149,28 @@ def _read_search(tree: MapNode, faults: list[Fault], warnings: list[Fault]) -> d
     objective = values.get("objective", Objective())
     if isinstance(space, Space) and "val_loss" in {objective.metric, *objective.also}:
         warnings.extend(_find_unlike_losses(space, tree.keys["objective"]))
-    if objective.also:
-        faults.extend(_find_single_minded(tree, 1 + len(objective.also)))
+    for sampler in _list_samplers(tree):
+        if objective.also and sampler.value in SINGLE_MINDED:
+            message = (
+                f"{sampler.value} models one objective, and here are {1 + len(objective.also)}; write tpe, nsga2, qmc "
+                "or random, or take all but the first objective out"
+            )
+            faults.append(Fault(sampler.place, message))
+        if isinstance(space, Space) and sampler.value == "cmaes" and len(space.flat_ranges) < LEAST_RANGES:
+            message = (
+                f"cmaes models the ranges that exist whatever is chosen, and needs {LEAST_RANGES}, found "
+                f"{len(space.flat_ranges)}; write sampler: auto"
+            )
+            faults.append(Fault(sampler.place, message))
     return values
 
 
-def _find_single_minded(tree: MapNode, num_objectives: int) -> list[Fault]:
-    """Find the stages whose sampler is asked for by name and knows one objective only."""
+def _list_samplers(tree: MapNode) -> list[ScalarNode]:
+    """List the samplers that stages ask for by name."""
     stages = tree.entries.get("stages")
-    samplers = [
-        stage.entries.get("sampler")
-        for stage in (stages.entries.values() if isinstance(stages, MapNode) else ())
-        if isinstance(stage, MapNode)
-    ]
-    message = (
-        f"models one objective, and here are {num_objectives}; write tpe, nsga2, qmc or random, or take all but the "
-        "first objective out"
-    )
-    return [
-        Fault(node.place, f"{node.value} {message}")
-        for node in samplers
-        if isinstance(node, ScalarNode) and node.value in SINGLE_MINDED
-    ]
+    nodes = stages.entries.values() if isinstance(stages, MapNode) else ()
+    samplers = [node.entries.get("sampler") for node in nodes if isinstance(node, MapNode)]
+    return [node for node in samplers if isinstance(node, ScalarNode)]
 
 
 def _find_unlike_losses(space: Space, place: Place) -> list[Fault]:

@@ -100,6 +100,19 @@ class Space:
 
     parameters: tuple[Parameter, ...]
 
+    @property
+    def flat_ranges(self) -> tuple[Parameter, ...]:
+        """The ranges that exist whatever is chosen, in their order."""
+        certain: set[tuple[str, str] | None] = {None}
+        ranges = []
+        for parameter in self.parameters:
+            if parameter.condition in certain:
+                if not isinstance(parameter.distribution, Choice):
+                    ranges.append(parameter)
+                elif parameter.is_constant and isinstance(option := parameter.distribution.options[0], str):
+                    certain.add((parameter.name, option))
+        return tuple(ranges)
+
     def __getitem__(self, name: str) -> Parameter:
         """Return the parameter of that name.
 

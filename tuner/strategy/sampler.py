@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 from tuner.spec.search import Stage
 from tuner.spec.space import Config, Scalar, Space
+from tuner.strategy.cma_es import RankedCmaEs
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.gaussian_sampler import GaussianSampler
 from tuner.strategy.model_free import QuasiRandomSampler, RandomSampler
@@ -14,7 +15,7 @@ from tuner.strategy.trial_view import TrialView
 
 MOST_MODELLED = 300  # trials of a stage: the cost of a Gaussian process grows with the cube of their number
 
-Kind = Literal["gp", "tpe", "nsga2", "qmc", "random"]
+Kind = Literal["gp", "tpe", "nsga2", "cmaes", "qmc", "random"]
 
 
 class Sampler(Protocol):
@@ -82,6 +83,9 @@ def choose_kind(stage: Stage, space: Space, num_objectives: int = 1) -> tuple[Ki
     (str, str)
         The kind, and why, for people.
     """
+    if stage.sampler == "cmaes":
+        num_free = sum(not parameter.is_constant for parameter in space.parameters)
+        return "cmaes", f"as asked; it models {len(space.flat_ranges)} of {num_free} parameters and draws the others"
     if stage.sampler != "auto":
         return stage.sampler, "as asked"
     if all(parameter.is_constant for parameter in space.parameters):
@@ -128,6 +132,8 @@ def build_sampler(
             sampler = RungAwareTpe(space, seed=seed, stage_rungs=stage_rungs, num_objectives=num_objectives)
         case "nsga2":
             sampler = RungAwareNsga2(space, seed=seed, stage_rungs=stage_rungs, num_objectives=num_objectives)
+        case "cmaes":
+            sampler = RankedCmaEs(space, seed=seed)
         case "qmc":
             sampler = QuasiRandomSampler(space, seed=seed)
         case "random":

@@ -134,6 +134,8 @@ def searches(draw: st.DrawFn) -> SearchSpec:
     other = "val_loss" if metric == "val_accuracy" else "val_accuracy"
     also = draw(st.lists(st.sampled_from([other, "parameters", "multiply_adds", "seconds"]), unique=True))
     stages = []
+    samplers = ["auto", "tpe", "nsga2", "qmc", "random", *([] if also else ["gp"])]
+    samplers += ["cmaes"] if isinstance(space, Space) and len(space.flat_ranges) > 1 and not also else []
     for i, name in enumerate(draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))):
         max_epochs = draw(st.integers(1, 100))
         halving = st.builds(
@@ -152,7 +154,7 @@ def searches(draw: st.DrawFn) -> SearchSpec:
                 trials=draw(st.integers(1, 1000)),
                 max_epochs=max_epochs,
                 halving=draw(st.none() | halving),
-                sampler=draw(st.sampled_from(["auto", "tpe", "nsga2", "qmc", "random", *([] if also else ["gp"])])),
+                sampler=draw(st.sampled_from(samplers)),
                 narrow=draw(st.none() | narrow),
             )
         )

@@ -324,7 +324,7 @@ def test_the_architecture_must_be_given_under_every_alternative() -> None:
         (
             "max_epochs: 9",
             "max_epochs: 9, sampler: tp",
-            "must be one of auto, gp, tpe, nsga2, qmc or random, found tp; did you mean tpe?",
+            "must be one of auto, gp, tpe, nsga2, cmaes, qmc or random, found tp; did you mean tpe?",
         ),
         ("  coarse:", "  co.arse:", "a stage's name has letters, digits, - and _, at most 64, found co.arse"),
     ],
@@ -447,6 +447,14 @@ def test_a_sampler_of_one_objective_is_refused_where_there_are_several() -> None
     (fault,) = find_faults(SEARCH, overrides)
     assert "stages.fine.sampler: gp models one objective, and here are 2; write tpe, nsga2, qmc or random" in fault
     assert load_text(SEARCH, overrides=overrides[1:]).stages[1].sampler == "gp"
+
+
+def test_cmaes_needs_two_ranges() -> None:
+    overrides = ("stages.fine.sampler=cmaes", "space={architecture: {resnet: {depth: {choice: [8, 14]}}}, l2: 0.1}")
+    (fault,) = find_faults(SEARCH, overrides)
+    assert "stages.fine.sampler: cmaes models the ranges that exist whatever is chosen, and needs 2, found 0" in fault
+    ranges = "space={architecture: {simple_cnn: {depth: {int: [1, 4]}}}, l2: {uniform: [0, 0.1]}}"
+    assert load_text(SEARCH, overrides=[overrides[0], ranges]).stages[1].sampler == "cmaes"
 
 
 def find_warnings(*overrides: str) -> list[str]:
