@@ -8,7 +8,7 @@ from typing import Any
 from tuner.errors import SpecError
 from tuner.spec.faults import Fault, Place, list_faults
 from tuner.spec.overrides import apply_overrides
-from tuner.spec.search import FinishedSearch, Objective, SearchSpec, TrainingSpec
+from tuner.spec.search import FinishedSearch, Objective, SearchSpec, Stage, TrainingSpec
 from tuner.spec.sections import (
     read_data,
     read_limits,
@@ -18,7 +18,7 @@ from tuner.spec.sections import (
     read_section,
     read_tracking,
 )
-from tuner.spec.space import Choice, Parameter, Scalar, Space
+from tuner.spec.space import Choice, Parameter, Scalar, Space, count_values
 from tuner.spec.space_section import read_space
 from tuner.spec.stages_section import read_stages
 from tuner.spec.yaml_tree import MapNode, Node, ScalarNode, parse_yaml, show
@@ -162,7 +162,49 @@ def _read_search(tree: MapNode, faults: list[Fault], warnings: list[Fault]) -> d
                 f"{len(space.flat_ranges)}; write sampler: auto"
             )
             faults.append(Fault(sampler.place, message))
+    if isinstance(space, Space) and any(sampler.value == "grid" for sampler in _list_samplers(tree)):
+        faults.extend(_find_continuous(space, tree))
+        warnings.extend(_find_small_grids(space, values.get("stages") or (), tree))
     return values
+
+
+def _find_continuous(space: Space, tree: MapNode) -> list[Fault]:
+    """Find the ranges that have no grid."""
+    message = (
+        "a continuous range has no grid; write a choice or uniform with a step, or a stage's sampler other than grid"
+    )
+    return [
+        Fault(_find_place(tree.entries["space"], parameter.name), message)
+        for parameter in space.parameters
+        if count_values(parameter.distribution) is None
+    ]
+
+
+def _find_place(node: Node, name: str) -> Place:
+    """Find where a parameter of a space that was read stands."""
+    place = node.place
+    for key in name.split("."):
+        assert isinstance(node, MapNode)
+        if key not in node.entries:
+            node = node.entries["choice"]
+            assert isinstance(node, MapNode)
+        place, node = node.keys[key], node.entries[key]
+    return place
+
+
+def _find_small_grids(space: Space, stages: Sequence[Stage], tree: MapNode) -> list[Fault]:
+    """Warn of stages that end before their trials are used up."""
+    size = space.count_points()
+    nodes = tree.entries["stages"]
+    assert isinstance(nodes, MapNode)
+    return [
+        Fault(
+            nodes.keys[stage.name],
+            f"the grid has {size} points, so the stage ends after {size} of {stage.trials} trials",
+        )
+        for stage in stages
+        if stage.sampler == "grid" and size is not None and size < stage.trials
+    ]
 
 
 def _list_samplers(tree: MapNode) -> list[ScalarNode]:

@@ -114,12 +114,13 @@ class Stage(SpecModel):
     trials: int = Field(ge=1, le=1_000_000, description="Number of configurations.")
     max_epochs: int = Field(ge=1, le=100_000, description="The last rung: a trial that gets there is complete.")
     halving: Halving | None = Field(default=Halving(), description="How poor trials are stopped; none: they are not.")
-    sampler: Literal["auto", "gp", "tpe", "nsga2", "cmaes", "qmc", "random"] = Field(
+    sampler: Literal["auto", "gp", "tpe", "nsga2", "cmaes", "qmc", "grid", "random"] = Field(
         default="auto",
         description="What suggests configurations. gp: a Gaussian process over all that was seen; tpe: a tree-"
         "structured Parzen estimator; nsga2: a genetic algorithm for several objectives; cmaes: an evolution strategy "
-        "for ranges, which draws choices at random; qmc: a sequence that fills the space evenly; random; auto: gp, or "
-        "tpe for many trials or several objectives.",
+        "for ranges, which draws choices at random; qmc: a sequence that fills the space evenly; grid: all "
+        "combinations, in any order, where no range is continuous; random; auto: gp, or tpe for many trials or several "
+        "objectives.",
     )
     fidelity: Literal["epochs", "data"] = Field(
         default="epochs",

@@ -8,6 +8,7 @@ from tuner.spec.space import Config, Scalar, Space
 from tuner.strategy.cma_es import RankedCmaEs
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.gaussian_sampler import GaussianSampler
+from tuner.strategy.grid import GridSampler
 from tuner.strategy.model_free import QuasiRandomSampler, RandomSampler
 from tuner.strategy.nsga2 import RungAwareNsga2
 from tuner.strategy.tpe import RungAwareTpe
@@ -15,7 +16,7 @@ from tuner.strategy.trial_view import TrialView
 
 MOST_MODELLED = 300  # trials of a stage: the cost of a Gaussian process grows with the cube of their number
 
-Kind = Literal["gp", "tpe", "nsga2", "cmaes", "qmc", "random"]
+Kind = Literal["gp", "tpe", "nsga2", "cmaes", "qmc", "grid", "random"]
 
 
 class Sampler(Protocol):
@@ -86,6 +87,10 @@ def choose_kind(stage: Stage, space: Space, num_objectives: int = 1) -> tuple[Ki
     if stage.sampler == "cmaes":
         num_free = sum(not parameter.is_constant for parameter in space.parameters)
         return "cmaes", f"as asked; it models {len(space.flat_ranges)} of {num_free} parameters and draws the others"
+    if stage.sampler == "grid":
+        size = space.count_points()
+        assert size is not None, "a grid of a continuous range is refused with the spec"
+        return "grid", f"as asked: {min(size, stage.trials)} of its {size} points"
     if stage.sampler != "auto":
         return stage.sampler, "as asked"
     if all(parameter.is_constant for parameter in space.parameters):
@@ -136,6 +141,8 @@ def build_sampler(
             sampler = RankedCmaEs(space, seed=seed)
         case "qmc":
             sampler = QuasiRandomSampler(space, seed=seed)
+        case "grid":
+            sampler = GridSampler(space, seed=seed)
         case "random":
             sampler = RandomSampler(space, seed=seed)
     return FirstThen(space, first, sampler) if first else sampler

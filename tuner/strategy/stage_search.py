@@ -65,6 +65,8 @@ class StageSearch:
         own_seed = int(np.random.SeedSequence([seed, *stage.name.encode()]).generate_state(1)[0])
         kind, reason = choose_kind(stage, space, num_objectives)
         self.choices = f"sampler {kind}, {reason}"
+        if kind == "grid":  # which ends the stage when it is done
+            self.stage = stage.model_copy(update={"trials": min(stage.trials, space.count_points() or stage.trials)})
         forecaster = Forecaster(space, find_rungs(stage.halving, stage.max_epochs))
         self._sampler = build_sampler(
             kind, space, forecaster, seed=own_seed, first=first, num_objectives=num_objectives

@@ -136,6 +136,7 @@ def searches(draw: st.DrawFn) -> SearchSpec:
     stages = []
     samplers = ["auto", "tpe", "nsga2", "qmc", "random", *([] if also else ["gp"])]
     samplers += ["cmaes"] if isinstance(space, Space) and len(space.flat_ranges) > 1 and not also else []
+    samplers += ["grid"] if isinstance(space, Space) and space.count_points() is not None else []
     for i, name in enumerate(draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))):
         max_epochs = draw(st.integers(1, 100))
         halving = st.builds(

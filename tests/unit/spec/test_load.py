@@ -324,7 +324,7 @@ def test_the_architecture_must_be_given_under_every_alternative() -> None:
         (
             "max_epochs: 9",
             "max_epochs: 9, sampler: tp",
-            "must be one of auto, gp, tpe, nsga2, cmaes, qmc or random, found tp; did you mean tpe?",
+            "must be one of auto, gp, tpe, nsga2, cmaes, qmc, grid or random, found tp; did you mean tpe?",
         ),
         ("  coarse:", "  co.arse:", "a stage's name has letters, digits, - and _, at most 64, found co.arse"),
     ],
@@ -457,6 +457,18 @@ def test_cmaes_needs_two_ranges() -> None:
     assert load_text(SEARCH, overrides=[overrides[0], ranges]).stages[1].sampler == "cmaes"
 
 
+def test_a_continuous_range_has_no_grid() -> None:
+    space = (
+        "space={architecture: {choice: {lenet: {}, simple_cnn: {}}}, optimizer: {sgd: {momentum: {uniform: [0, 0.9]}}}}"
+    )
+    (fault,) = find_faults(SEARCH, ("stages.fine.sampler=grid", space))
+    assert (
+        "space.optimizer.sgd.momentum: a continuous range has no grid; write a choice or uniform with a step" in fault
+    )
+    faults = find_faults(SEARCH, ("stages.fine.sampler=grid", "space.dropout={choice: [0, 0.5]}"))
+    assert [fault.split(": ")[0].split()[-1] for fault in faults] == ["space.learning_rate"]
+
+
 def find_warnings(*overrides: str) -> list[str]:
     warnings: list[str] = []
     load_text(SEARCH, "x.yaml", overrides, warnings.append)
@@ -492,6 +504,13 @@ def test_losses_that_cannot_be_compared_are_warned_of() -> None:
     assert find_warnings("objective=[val_accuracy, val_loss]", "space.architecture={choice: [lenet, hog_svm]}")
     assert find_warnings("objective=val_accuracy", "space.architecture={choice: [lenet, hog_svm]}") == []
     assert find_warnings("objective=val_loss", "space.architecture=hog_svm") == []
+
+
+def test_a_grid_of_fewer_points_than_trials_is_warned_of() -> None:
+    space = "space={architecture: {simple_cnn: {depth: {int: [1, 4]}, width: {logint: [8, 12]}}}}"
+    (warning,) = find_warnings("stages.coarse.sampler=grid", "stages.coarse.trials=21", space)
+    assert "stages.coarse: the grid has 20 points, so the stage ends after 20 of 21 trials" in warning
+    assert find_warnings("stages.coarse.sampler=grid", "stages.coarse.trials=20", space) == []
 
 
 def test_a_training_has_one_objective() -> None:
