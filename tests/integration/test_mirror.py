@@ -198,3 +198,29 @@ def test_the_ui_serves_the_store_on_loopback_takes_more_and_leaves_nothing_behin
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     run = client.search_runs([client.get_experiment_by_name("one").experiment_id], "tags.`tuner.trial` = '1'")[0]
     assert [point.step for point in client.get_metric_history(run.info.run_id, "val_accuracy")] == [1, 2]
+
+
+def test_the_trials_on_the_pareto_front_are_tagged_when_the_stage_has_ended(stage: StageLedger, tmp_path: Path) -> None:
+    stage.set(spec=SPEC + "objective: [val_accuracy, parameters]\n")
+    for number, (accuracy, parameters) in {1: (0.4, 90), 2: (0.3, 50), 3: (0.35, 99)}.items():
+        if number > 1:
+            stage.start(load_text(SPEC).space, {"architecture": "lenet", "learning_rate": 0.2}, seed=number)
+        measured = {"epoch": 2, "val_accuracy": accuracy, "parameters": parameters}
+        for epoch in range(2 if number == 1 else 1, 3):
+            stage.record_epoch(number, epoch, measured, accuracy)
+
+    def find_tagged() -> list[str]:
+        mirror, client = open_mirror(tmp_path)
+        mirror.sync()
+        experiment = client.get_experiment_by_name("one").experiment_id
+        runs = client.search_runs([experiment], "tags.`tuner.pareto` = 'true'")
+        return sorted(run.data.tags["tuner.trial"] for run in runs)
+
+    assert find_tagged() == []
+    stage.set(ended="the time limit was reached")
+    assert find_tagged() == ["1", "2"]
+    stage.set(ended=None)
+    stage.record_epoch(3, 3, {"epoch": 3, "val_accuracy": 0.5, "parameters": 90}, 0.5)
+    assert find_tagged() == ["1", "2"]
+    stage.set(ended="complete")
+    assert find_tagged() == ["2", "3"]

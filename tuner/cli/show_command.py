@@ -1,6 +1,7 @@
 """``tuner show``."""
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ def show(search: str, top: int, stage_name: str | None, everything: bool, result
         tuner show digits --json
     """
     if as_json:
+        from tuner.track.best import find_front
         from tuner.track.results import build_table
 
         stages = choose_stages(results / search, stage_name)
@@ -44,6 +46,7 @@ def show(search: str, top: int, stage_name: str | None, everything: bool, result
                 "ended": stage.attributes.get("ended"),
                 "narrowing": stage.attributes["narrowing"],
                 "trials": build_table(stage.trials()).to_pylist(),
+                "pareto": sorted(find_front(stage.trials(), stage.objective)),
             }
             for stage in stages
         ]
@@ -67,7 +70,7 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
         Whether to list all trials in their order, with the reason of each one's end.
     """
     from tuner.report.leaderboard import describe_config, format_objective, format_seconds
-    from tuner.track.best import rank_trials
+    from tuner.track.best import find_front, rank_trials
     from tuner.track.ledger import Ledger
 
     chosen = choose_stages(folder, stage_name)
@@ -106,24 +109,31 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
     space = stage.space
     searched = [parameter.name for parameter in space.parameters if not parameter.is_constant]
     ranked = rank_trials(trials, maximize=stage.maximize)
+    further, front = stage.objective.also, find_front(trials, stage.objective)
     board = Table(
         box=None,
         pad_edge=False,
         header_style="bold",
         title=f"\n{stage.name}: "
-        + ("all trials" if everything else f"best {min(top, len(ranked))} of {len(trials)} trials"),
+        + ("all trials" if everything else f"best {min(top, len(ranked))} of {len(trials)} trials")
+        + (f", and the {len(front)} of the Pareto front" if further and not everything else ""),
         title_justify="left",
     )
-    for title in ("trial", attributes["metric"], "at epoch", "of", "state", *(["why"] if everything else []), "config"):
+    titles = ("trial", attributes["metric"], *further, *(["front"] if further else []), "at epoch", "of", "state")
+    for title in (*titles, *(["why"] if everything else []), "config"):
         board.add_column(
             title,
-            justify="left" if title in {"state", "config", "why"} else "right",
+            justify="left" if title in {"front", "state", "config", "why"} else "right",
             no_wrap=title not in {"config", "why"},
         )
-    for trial in trials if everything else ranked[:top]:
+    best = [trial for place, trial in enumerate(ranked) if place < top or trial.number in front]
+    for trial in trials if everything else best:
+        measured = trial.epochs[trial.best_epoch - 1] if trial.best_epoch else {}
         board.add_row(
             str(trial.number),
             format_objective(trial.value, attributes["metric"]),
+            *(format_objective(measured.get(metric, math.nan), metric) for metric in further),
+            *(["*" if trial.number in front else ""] if further else []),
             str(trial.best_epoch or "-"),
             str(len(trial.epochs)),
             trial.state,

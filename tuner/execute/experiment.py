@@ -18,7 +18,7 @@ from tuner.execute.cluster import connected
 from tuner.execute.placement import place, refuse_useless_limits
 from tuner.execute.task import TrainFunction
 from tuner.execute.views import view_records
-from tuner.spec import load_text
+from tuner.spec import dump_spec, load_text
 from tuner.spec.search import FinishedSearch, SearchSpec
 from tuner.strategy.trial_view import Before
 from tuner.track.ledger import Ledger
@@ -249,6 +249,8 @@ def read_before(spec: SearchSpec, results: Path) -> Before | None:
     ------
     SearchNotFoundError
         If that search is not there, or none of its trials has ended.
+    SpecError
+        If a sampler that was asked for does not go with that space.
     """
     if not isinstance(spec.space, FinishedSearch):
         return None
@@ -258,4 +260,6 @@ def read_before(spec: SearchSpec, results: Path) -> Before | None:
         raise SearchNotFoundError(
             f"space.from: search {spec.space.name!r} has no complete trial in its last stage yet; finish it first"
         )
-    return Before(stages[-1].space, view_records(records, maximize=stages[-1].maximize))
+    space = stages[-1].space
+    load_text(dump_spec(spec.model_copy(update={"space": space})), f"on the space of search {spec.space.name!r}")
+    return Before(space, view_records(records, spec.objective, maximize=stages[-1].maximize))

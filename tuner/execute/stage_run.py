@@ -83,8 +83,10 @@ class StageRun:
         self._say = say
         records = ledger.trials()
         in_order = sorted(records, key=lambda r: math.inf if r.ended is None else r.ended.timestamp())
-        views = [view_record(record, self._sign) for record in in_order]
-        self.search = StageSearch(stage, space, before, views, seed=seed, sign=self._sign, ends=ends)
+        views = [view_record(record, self._sign, objective) for record in in_order]
+        self.search = StageSearch(
+            stage, space, before, views, seed=seed, sign=self._sign, ends=ends, num_objectives=1 + len(objective.also)
+        )
         ends.spend(sum(epoch.get(GPU_SECONDS, 0.0) for record in records for epoch in record.epochs))
         ended = [view.number for view in views if view.state != "running"]
         self._kept = sorted(ended, key=self._rank)[:CHECKPOINTS_KEPT]
@@ -135,7 +137,7 @@ class StageRun:
         epoch = int(measured["epoch"])
         with self.ledger.batch():  # an epoch and its verdict are one record
             if epoch == len(view.values) + 1:
-                value = self.search.add(number, self._read_value(measured))
+                value = self.search.add(number, self._read_value(measured), self._objective.read_also(measured))
                 self._ends.spend(measured.get(GPU_SECONDS, 0.0))
                 execution = measured.get("execution")
                 if execution is not None:

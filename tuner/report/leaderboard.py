@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 
+from tuner.spec.search import COSTS
 from tuner.spec.space import Scalar
 
 
@@ -41,9 +42,13 @@ def format_value(value: Scalar) -> str:
 
 
 def format_objective(value: float, metric: str) -> str:
-    """Write an accuracy in percent and a loss in nats; a dash for none."""
+    """Write an accuracy in percent, a loss in nats, a time in seconds and a count whole; a dash for none."""
     if not math.isfinite(value):
         return "-"
+    if metric == "seconds":
+        return f"{value:.3g} s"
+    if metric in COSTS:
+        return f"{value:,.0f}"
     return f"{value:.2%}" if metric.endswith("accuracy") else f"{value:.4f}"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from tuner.spec.search import FinishedSearch, SearchSpec, Stage, TrainingSpec
+from tuner.spec.search import FinishedSearch, Objective, SearchSpec, Stage, TrainingSpec
 from tuner.spec.space import Choice, Config, Distribution, Int, LogInt, LogUniform, Parameter, Space, Uniform
 from tuner.spec.yaml_tree import NUMBER
 
@@ -73,7 +73,7 @@ def dump_spec(spec: SearchSpec) -> str:
     tree = {
         "name": spec.name,
         "data": spec.data.model_dump(exclude_none=True),
-        "objective": spec.objective.model_dump(),
+        "objective": _nest_objective(spec.objective),
         "space": {"from": spec.space.name} if isinstance(spec.space, FinishedSearch) else nest_space(spec.space),
         "stages": {
             stage.name: _nest_stage(stage, can_narrow=is_continued or i > 0) for i, stage in enumerate(spec.stages)
@@ -94,7 +94,7 @@ def dump_training_spec(spec: TrainingSpec) -> str:
     tree = {
         "name": spec.name,
         "data": spec.data.model_dump(exclude_none=True),
-        "objective": spec.objective.model_dump(),
+        "objective": _nest_objective(spec.objective),
         "config": nest_config(spec.config),
         "epochs": spec.epochs,
         **({} if spec.fidelity == "epochs" else {"fidelity": spec.fidelity}),
@@ -163,6 +163,11 @@ def _nest_distribution(distribution: Distribution, spaces: Mapping[str, Any]) ->
             return {"loguniform": [low, high]}
         case LogInt(low=low, high=high):
             return {"logint": [low, high]}
+
+
+def _nest_objective(objective: Objective) -> dict[str, Any]:
+    also = {"also": list(objective.also)} if objective.also else {}
+    return {"metric": objective.metric, "mode": objective.mode, **also}
 
 
 def _nest_stage(stage: Stage, *, can_narrow: bool) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from tuner.spec.search import (
 from tuner.spec.sections import (
     DATA_KEYS,
     DURATION_PATTERN,
+    FURTHER,
     NAME_PATTERN,
     NATURAL_MODES,
     PATH_NEEDED,
@@ -135,15 +136,17 @@ def _build_objective() -> Schema:
     modes = [
         {
             "if": {
-                "properties": {"metric": {"const": metric}},
-                **({} if metric == default else {"required": ["metric"]}),
+                "properties": {"metric": {"const": name}},
+                **({} if name == default else {"required": ["metric"]}),
             },
             "then": {"properties": {"mode": {"const": mode}}},
         }
-        for metric, mode in NATURAL_MODES.items()
+        for name, mode in NATURAL_MODES.items()
     ]
-    metrics = _build_domain(find_domain(Objective, "metric"))
-    return {"anyOf": [metrics, {"type": "null"}, {**_build_record(Objective), "allOf": modes}]}
+    metric, further = _build_domain(find_domain(Objective, "metric")), _build_domain(FURTHER)
+    also = {"type": "array", "items": further, "uniqueItems": True}
+    several = {**also, "prefixItems": [metric], "minItems": 1}
+    return {"anyOf": [metric, several, {"type": "null"}, {**_build_record(Objective, {"also": also}), "allOf": modes}]}
 
 
 def _build_stages() -> Schema:

@@ -8,7 +8,7 @@ from typing import Any
 from tuner.errors import SpecError
 from tuner.spec.faults import Fault, Place, list_faults
 from tuner.spec.overrides import apply_overrides
-from tuner.spec.search import FinishedSearch, Objective, Resources, SearchSpec, TrainingSpec
+from tuner.spec.search import FinishedSearch, Objective, Resources, SearchSpec, Stage, TrainingSpec
 from tuner.spec.sections import (
     find_useless_limits,
     read_data,
@@ -19,12 +19,14 @@ from tuner.spec.sections import (
     read_section,
     read_tracking,
 )
-from tuner.spec.space import Choice, Parameter, Scalar, Space
+from tuner.spec.space import Choice, Parameter, Scalar, Space, count_values
 from tuner.spec.space_section import read_space
 from tuner.spec.stages_section import read_stages
-from tuner.spec.yaml_tree import MapNode, Node, parse_yaml, show
+from tuner.spec.yaml_tree import MapNode, Node, ScalarNode, parse_yaml, show
 
 MOST_BYTES = 2**18
+SINGLE_MINDED = ("cmaes", "gp")  # samplers
+LEAST_RANGES = 2  # a covariance is between two
 
 Warn = Callable[[str], object]
 
@@ -115,7 +117,7 @@ def load_training_text(text: str, name: str = "the training", overrides: Sequenc
         raise SpecError(
             f"{name}: this is a search file, for it has a space or stages and no config; run it with: tuner run {name}"
         )
-    readers = {"name": read_name, "data": read_data, "objective": read_objective, "config": _read_config}
+    readers = {"name": read_name, "data": read_data, "objective": _read_one_objective, "config": _read_config}
     values = read_section(tree, TrainingSpec, faults, readers)
     if faults:
         raise SpecError(list_faults(name, faults))
@@ -148,9 +150,73 @@ def _read_search(tree: MapNode, faults: list[Fault], warnings: list[Fault]) -> d
     if isinstance(space, Space) and all(parameter.is_constant for parameter in space.parameters):
         message = "nothing varies, so every trial is the same; write a distribution: {loguniform: [1e-4, 1]}"
         warnings.append(Fault(tree.keys["space"], message))
-    if isinstance(space, Space) and values.get("objective", Objective()).metric == "val_loss":
+    objective = values.get("objective", Objective())
+    if isinstance(space, Space) and "val_loss" in {objective.metric, *objective.also}:
         warnings.extend(_find_unlike_losses(space, tree.keys["objective"]))
+    for sampler in _list_samplers(tree):
+        if objective.also and sampler.value in SINGLE_MINDED:
+            message = (
+                f"{sampler.value} models one objective, and here are {1 + len(objective.also)}; write tpe, nsga2, qmc "
+                "or random, or take all but the first objective out"
+            )
+            faults.append(Fault(sampler.place, message))
+        if isinstance(space, Space) and sampler.value == "cmaes" and len(space.flat_ranges) < LEAST_RANGES:
+            message = (
+                f"cmaes models the ranges that exist whatever is chosen, and needs {LEAST_RANGES}, found "
+                f"{len(space.flat_ranges)}; write sampler: auto"
+            )
+            faults.append(Fault(sampler.place, message))
+    if isinstance(space, Space) and any(sampler.value == "grid" for sampler in _list_samplers(tree)):
+        faults.extend(_find_continuous(space, tree))
+        warnings.extend(_find_small_grids(space, values.get("stages") or (), tree))
     return values
+
+
+def _find_continuous(space: Space, tree: MapNode) -> list[Fault]:
+    """Find the ranges that have no grid."""
+    message = (
+        "a continuous range has no grid; write a choice or uniform with a step, or a stage's sampler other than grid"
+    )
+    return [
+        Fault(_find_place(tree.entries["space"], parameter.name), message)
+        for parameter in space.parameters
+        if count_values(parameter.distribution) is None
+    ]
+
+
+def _find_place(node: Node, name: str) -> Place:
+    """Find where a parameter of a space that was read stands."""
+    place = node.place
+    for key in name.split("."):
+        assert isinstance(node, MapNode)
+        if key not in node.entries:
+            node = node.entries["choice"]
+            assert isinstance(node, MapNode)
+        place, node = node.keys[key], node.entries[key]
+    return place
+
+
+def _find_small_grids(space: Space, stages: Sequence[Stage], tree: MapNode) -> list[Fault]:
+    """Warn of stages that end before their trials are used up."""
+    size = space.count_points()
+    nodes = tree.entries["stages"]
+    assert isinstance(nodes, MapNode)
+    return [
+        Fault(
+            nodes.keys[stage.name],
+            f"the grid has {size} points, so the stage ends after {size} of {stage.trials} trials",
+        )
+        for stage in stages
+        if stage.sampler == "grid" and size is not None and size < stage.trials
+    ]
+
+
+def _list_samplers(tree: MapNode) -> list[ScalarNode]:
+    """List the samplers that stages ask for by name."""
+    stages = tree.entries.get("stages")
+    nodes = stages.entries.values() if isinstance(stages, MapNode) else ()
+    samplers = [node.entries.get("sampler") for node in nodes if isinstance(node, MapNode)]
+    return [node for node in samplers if isinstance(node, ScalarNode)]
 
 
 def _find_unlike_losses(space: Space, place: Place) -> list[Fault]:
@@ -177,6 +243,15 @@ def _read_finished(node: Node, faults: list[Fault]) -> FinishedSearch | None:
         faults.append(Fault(node.keys[key], message))
     name = read_name(node.entries["from"], faults)
     return None if name is None else FinishedSearch(name=name)
+
+
+def _read_one_objective(node: Node, faults: list[Fault]) -> Objective | None:
+    """Read what makes an epoch of a training the best, for which one metric is enough."""
+    objective = read_objective(node, faults)
+    if objective is not None and objective.also:
+        message = f"a training has one objective, found {show(node)}; write objective: {objective.metric}"
+        faults.append(Fault(node.place, message))
+    return objective
 
 
 def _read_config(node: Node, faults: list[Fault]) -> dict[str, Scalar] | None:

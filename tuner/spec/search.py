@@ -1,11 +1,15 @@
 """A search as it was asked for: the root of the spec and its sections."""
 
+import math
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from tuner.spec.model import SpecModel
 from tuner.spec.space import Scalar, Space
+
+COSTS = ("parameters", "multiply_adds", "seconds")
 
 
 class DataSpec(SpecModel):
@@ -54,6 +58,25 @@ class Objective(SpecModel):
     mode: Literal["max", "min"] = Field(
         default="max", description="Which way is better: max for val_accuracy, min for val_loss."
     )
+    also: tuple[Literal["val_accuracy", "val_loss", "parameters", "multiply_adds", "seconds"], ...] = Field(
+        default=(),
+        description="What else counts, as it is at that epoch: the other of the two metrics, or what the network "
+        "costs: its parameters, the multiply_adds for an image, the seconds of an epoch. The first metric alone says "
+        "what is stopped, how the space is narrowed and what is best.",
+    )
+
+    def read_also(self, measured: Mapping[str, float]) -> tuple[float, ...]:
+        """Return what else counts of what an epoch measured, a number a metric, larger being better.
+
+        Costs are by their negative logarithm, for they vary by orders of magnitude; NaN for what was not measured.
+        """
+        return tuple(_turn(metric, measured.get(metric, math.nan)) for metric in self.also)
+
+
+def _turn(metric: str, value: float) -> float:
+    if metric in COSTS:
+        return -math.log(value) if value > 0 else math.nan
+    return value if metric == "val_accuracy" else -value
 
 
 class Halving(SpecModel):
@@ -91,11 +114,13 @@ class Stage(SpecModel):
     trials: int = Field(ge=1, le=1_000_000, description="Number of configurations.")
     max_epochs: int = Field(ge=1, le=100_000, description="The last rung: a trial that gets there is complete.")
     halving: Halving | None = Field(default=Halving(), description="How poor trials are stopped; none: they are not.")
-    sampler: Literal["auto", "gp", "tpe", "qmc", "random"] = Field(
+    sampler: Literal["auto", "gp", "tpe", "nsga2", "cmaes", "qmc", "grid", "random"] = Field(
         default="auto",
         description="What suggests configurations. gp: a Gaussian process over all that was seen; tpe: a tree-"
-        "structured Parzen estimator; qmc: a sequence that fills the space evenly; random; auto: gp, or tpe for "
-        "many trials.",
+        "structured Parzen estimator; nsga2: a genetic algorithm for several objectives; cmaes: an evolution strategy "
+        "for ranges, which draws choices at random; qmc: a sequence that fills the space evenly; grid: all "
+        "combinations, in any order, where no range is continuous; random; auto: gp, or tpe for many trials or several "
+        "objectives.",
     )
     fidelity: Literal["epochs", "data"] = Field(
         default="epochs",

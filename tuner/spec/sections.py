@@ -6,11 +6,12 @@ from typing import Any, TypeVar
 
 from pydantic.fields import FieldInfo
 
-from tuner.spec.domain import find_domain
+from tuner.spec.domain import Domain, find_domain
 from tuner.spec.faults import Fault, enumerate_words, suggest, suggest_among
 from tuner.spec.model import SpecModel
-from tuner.spec.search import DataSpec, Limits, Objective, Resources, Tracking
-from tuner.spec.yaml_tree import MapNode, Node, ScalarNode, printable, show
+from tuner.spec.search import COSTS, DataSpec, Limits, Objective, Resources, Tracking
+from tuner.spec.space import Scalar
+from tuner.spec.yaml_tree import ListNode, MapNode, Node, ScalarNode, printable, show
 
 Record = TypeVar("Record", bound=SpecModel)
 Reader = Callable[[Node, list[Fault]], Any]
@@ -30,6 +31,7 @@ DATA_KEYS: dict[str, tuple[str, ...]] = {  # which data sets a key goes with, wh
     "label_column": ("parquet",),
 }
 NATURAL_MODES = {"val_accuracy": "max", "val_loss": "min"}
+FURTHER = Domain(words=(*NATURAL_MODES, *COSTS))
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
@@ -147,12 +149,24 @@ def find_owners(key: str) -> tuple[str, ...]:
 
 
 def read_objective(node: Node, faults: list[Fault]) -> Objective | None:
-    """Read what is optimised: a mapping, or the metric alone; the mode follows from it."""
+    """Read what is optimised: a mapping, the metric alone, or a list of several; the mode follows from the metric."""
     num_faults = len(faults)
-    values = read_section(_expand(node, "metric"), Objective, faults)
+    if isinstance(node, ListNode):
+        if not node.items:
+            faults.append(Fault(node.place, "must name a metric or more, found []; write [val_accuracy, parameters]"))
+            return None
+        first, *rest = node.items
+        also = ListNode(node.place, tuple(rest))
+        node = MapNode(node.place, {"metric": first, "also": also}, {"metric": first.place, "also": node.place})
+    values = read_section(_expand(node, "metric"), Objective, faults, {"also": _read_also})
     if len(faults) > num_faults:
         return None
     metric = values.get("metric", Objective().metric)
+    if metric in values.get("also", ()):
+        assert isinstance(node, MapNode) and isinstance(node.entries["also"], ListNode)
+        place = node.entries["also"].items[values["also"].index(metric)].place
+        faults.append(Fault(place, f"{metric} is the first objective already; take it out"))
+        return None
     natural = NATURAL_MODES[metric]
     if values.setdefault("mode", natural) != natural:
         assert isinstance(node, MapNode)
@@ -160,6 +174,22 @@ def read_objective(node: Node, faults: list[Fault]) -> Objective | None:
         faults.append(Fault(node.entries["mode"].place, message))
         return None
     return Objective(**values)
+
+
+def _read_also(node: Node, faults: list[Fault]) -> tuple[Scalar, ...] | None:
+    """Read what else counts, each once."""
+    if not isinstance(node, ListNode):
+        faults.append(Fault(node.place, f"must be a list of metrics, found {show(node)}; write [parameters]"))
+        return None
+    num_faults = len(faults)
+    metrics: list[Scalar] = []
+    for item in node.items:
+        metric = FURTHER.read(item, faults)
+        if metric in metrics:
+            faults.append(Fault(item.place, f"{metric} is there already; take it out"))
+        elif metric is not None:
+            metrics.append(metric)
+    return tuple(metrics) if len(faults) == num_faults else None
 
 
 def read_resources(node: Node, faults: list[Fault]) -> Resources | None:

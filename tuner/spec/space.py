@@ -100,6 +100,44 @@ class Space:
 
     parameters: tuple[Parameter, ...]
 
+    @property
+    def flat_ranges(self) -> tuple[Parameter, ...]:
+        """The ranges that exist whatever is chosen, in their order."""
+        certain: set[tuple[str, str] | None] = {None}
+        ranges = []
+        for parameter in self.parameters:
+            if parameter.condition in certain:
+                if not isinstance(parameter.distribution, Choice):
+                    ranges.append(parameter)
+                elif parameter.is_constant and isinstance(option := parameter.distribution.options[0], str):
+                    certain.add((parameter.name, option))
+        return tuple(ranges)
+
+    def count_points(self, condition: tuple[str, str] | None = None) -> int | None:
+        """Count the configs; None where there is no end of them, for a range is continuous.
+
+        Parameters
+        ----------
+        condition : (str, str) or None
+            Count what can stand under this option of a parameter; None for the whole.
+        """
+        count = 1
+        for parameter in self.parameters:
+            if parameter.condition == condition:
+                distribution = parameter.distribution
+                if isinstance(distribution, Choice):
+                    below = [
+                        self.count_points((parameter.name, option)) if isinstance(option, str) else 1
+                        for option in distribution.options
+                    ]
+                    num_values = None if None in below else sum(number or 0 for number in below)
+                else:
+                    num_values = count_values(distribution)
+                if num_values is None:
+                    return None
+                count *= num_values
+        return count
+
     def __getitem__(self, name: str) -> Parameter:
         """Return the parameter of that name.
 
@@ -153,6 +191,16 @@ class Space:
                 parameter, distribution=distributions.get(parameter.name, parameter.distribution)
             )
         return Space(tuple(kept.values()))
+
+
+def count_values(distribution: Distribution) -> int | None:
+    """Count the values of a distribution; None where it is continuous."""
+    if isinstance(distribution, Choice):
+        return len(distribution.options)
+    step = (
+        1 if isinstance(distribution, LogInt) else None if isinstance(distribution, LogUniform) else distribution.step
+    )
+    return None if step is None else round((distribution.high - distribution.low) / step) + 1
 
 
 def is_inside(distribution: Distribution, value: Scalar) -> bool:

@@ -5,15 +5,18 @@ from typing import Literal, Protocol
 
 from tuner.spec.search import Stage
 from tuner.spec.space import Config, Scalar, Space
+from tuner.strategy.cma_es import RankedCmaEs
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.gaussian_sampler import GaussianSampler
+from tuner.strategy.grid import GridSampler
 from tuner.strategy.model_free import QuasiRandomSampler, RandomSampler
+from tuner.strategy.nsga2 import RungAwareNsga2
 from tuner.strategy.tpe import RungAwareTpe
 from tuner.strategy.trial_view import TrialView
 
 MOST_MODELLED = 300  # trials of a stage: the cost of a Gaussian process grows with the cube of their number
 
-Kind = Literal["gp", "tpe", "qmc", "random"]
+Kind = Literal["gp", "tpe", "nsga2", "cmaes", "qmc", "grid", "random"]
 
 
 class Sampler(Protocol):
@@ -73,7 +76,7 @@ class FirstThen:
         return dict(self._first[number]) if number < len(self._first) else self._then.ask(number, history)
 
 
-def choose_kind(stage: Stage, space: Space) -> tuple[Kind, str]:
+def choose_kind(stage: Stage, space: Space, num_objectives: int = 1) -> tuple[Kind, str]:
     """Choose what kind of sampler a stage gets.
 
     Returns
@@ -81,16 +84,33 @@ def choose_kind(stage: Stage, space: Space) -> tuple[Kind, str]:
     (str, str)
         The kind, and why, for people.
     """
+    if stage.sampler == "cmaes":
+        num_free = sum(not parameter.is_constant for parameter in space.parameters)
+        return "cmaes", f"as asked; it models {len(space.flat_ranges)} of {num_free} parameters and draws the others"
+    if stage.sampler == "grid":
+        size = space.count_points()
+        assert size is not None, "a grid of a continuous range is refused with the spec"
+        return "grid", f"as asked: {min(size, stage.trials)} of its {size} points"
     if stage.sampler != "auto":
         return stage.sampler, "as asked"
     if all(parameter.is_constant for parameter in space.parameters):
         return "random", "since nothing varies"
+    if num_objectives > 1:
+        return "tpe", f"since there are {num_objectives} objectives, and a Gaussian process models one"
     if stage.trials > MOST_MODELLED:
         return "tpe", f"since a Gaussian process is slow with more than {MOST_MODELLED} trials"
     return "gp", f"since {stage.trials} trials are few enough for a Gaussian process, which makes most of each"
 
 
-def build_sampler(kind: Kind, space: Space, forecaster: Forecaster, *, seed: int, first: Sequence[Config]) -> Sampler:
+def build_sampler(
+    kind: Kind,
+    space: Space,
+    forecaster: Forecaster,
+    *,
+    seed: int,
+    first: Sequence[Config],
+    num_objectives: int = 1,
+) -> Sampler:
     """Build what suggests the configurations of a stage.
 
     Parameters
@@ -105,15 +125,24 @@ def build_sampler(kind: Kind, space: Space, forecaster: Forecaster, *, seed: int
         The stage's own.
     first : sequence of configs
         What the first trials train, before anything is suggested; all of them points of the space.
+    num_objectives : int, at least 1
+        How many objectives there are.
     """
     sampler: Sampler
+    stage_rungs = forecaster.stage_rungs
     match kind:
         case "gp":
             sampler = GaussianSampler(space, forecaster, seed=seed)
         case "tpe":
-            sampler = RungAwareTpe(space, seed=seed, stage_rungs=forecaster.stage_rungs)
+            sampler = RungAwareTpe(space, seed=seed, stage_rungs=stage_rungs, num_objectives=num_objectives)
+        case "nsga2":
+            sampler = RungAwareNsga2(space, seed=seed, stage_rungs=stage_rungs, num_objectives=num_objectives)
+        case "cmaes":
+            sampler = RankedCmaEs(space, seed=seed)
         case "qmc":
             sampler = QuasiRandomSampler(space, seed=seed)
+        case "grid":
+            sampler = GridSampler(space, seed=seed)
         case "random":
             sampler = RandomSampler(space, seed=seed)
     return FirstThen(space, first, sampler) if first else sampler

@@ -1,7 +1,6 @@
 """One stage's decisions: what is trained next, and who goes on. What Ray drives, and the simulator too."""
 
 import dataclasses
-import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,6 +11,7 @@ from tuner.strategy.ends import Ends
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.halving import Decision, ForecastRule, PromiseRule, RankRule, Rule, SuccessiveHalving, find_rungs
 from tuner.strategy.narrow import Reason, carry, incumbents, narrow
+from tuner.strategy.pareto import FrontRule
 from tuner.strategy.sampler import build_sampler, choose_kind
 from tuner.strategy.trial_view import Before, State, TrialView
 
@@ -37,6 +37,8 @@ class StageSearch:
         What an objective is multiplied with so that larger is better.
     ends : Ends or None
         Counts for the limits of the search; None for no limits.
+    num_objectives : int, at least 1
+        How many objectives there are; the first one stops and narrows.
 
     Attributes
     ----------
@@ -56,6 +58,7 @@ class StageSearch:
         seed: int,
         sign: float = 1.0,
         ends: Ends | None = None,
+        num_objectives: int = 1,
     ) -> None:
         self.stage = stage
         self.space = space
@@ -65,11 +68,17 @@ class StageSearch:
         self._carried = carry(earlier, space)
         first = incumbents(earlier, space, min(INCUMBENTS, max(1, stage.trials // 8)))
         own_seed = int(np.random.SeedSequence([seed, *stage.name.encode()]).generate_state(1)[0])
-        kind, reason = choose_kind(stage, space)
+        kind, reason = choose_kind(stage, space, num_objectives)
         self.choices = f"sampler {kind}, {reason}"
+        if kind == "grid":  # which ends the stage when it is done
+            self.stage = stage.model_copy(update={"trials": min(stage.trials, space.count_points() or stage.trials)})
         forecaster = Forecaster(space, find_rungs(stage.halving, stage.max_epochs))
-        self._sampler = build_sampler(kind, space, forecaster, seed=own_seed, first=first)
+        self._sampler = build_sampler(
+            kind, space, forecaster, seed=own_seed, first=first, num_objectives=num_objectives
+        )
         rule = choose_rule(stage, kind, forecaster, seed=own_seed, sign=sign)
+        if rule is not None and num_objectives > 1:
+            rule = FrontRule(rule)
         self._halving = SuccessiveHalving(stage.halving, stage.max_epochs, rule=rule, sign=sign, seed=own_seed)
         self._halving.replay(self.views.values())
         self._ends = ends or Ends(Limits())
@@ -99,7 +108,7 @@ class StageSearch:
         self._ends.begin(number)
         return view
 
-    def add(self, number: int, value: float) -> float:
+    def add(self, number: int, value: float, also: tuple[float, ...] = ()) -> float:
         """Take what a trial's next epoch measured.
 
         Parameters
@@ -108,17 +117,17 @@ class StageSearch:
             The trial.
         value : float, larger is better
             The objective after its next epoch; not finite if the training diverged.
+        also : tuple of float, larger is better
+            The further objectives.
 
         Returns
         -------
         float
             The objective so far: the best epoch's, or NaN.
         """
-        view = self.views[number]
-        so_far = max(value, view.best) if math.isfinite(value) else math.nan
-        self.views[number] = dataclasses.replace(view, values=(*view.values, so_far))
-        self._ends.add(so_far)
-        return so_far
+        view = self.views[number] = self.views[number].extended(value, also)
+        self._ends.add(view.values[-1])
+        return view.values[-1]
 
     def judge(self, number: int, epoch: int) -> Decision:
         """Say what becomes of a trial after an epoch that was added; the same whenever it is asked again."""

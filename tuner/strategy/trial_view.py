@@ -1,9 +1,10 @@
 """What a strategy sees of a trial."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from tuner.spec.space import Scalar, Space
 
@@ -28,6 +29,9 @@ class TrialView:
         by an error.
     is_carried : bool
         Whether it comes from an earlier stage.
+    also : tuple of tuples of float
+        The further objectives after each epoch, larger is better: what they are at the best epoch so far, for it is
+        that epoch's network which is kept. Empty where there is one objective.
     """
 
     number: int
@@ -35,12 +39,33 @@ class TrialView:
     values: tuple[float, ...]
     state: State
     is_carried: bool = False
+    also: tuple[tuple[float, ...], ...] = ()
 
     @property
     def best(self) -> float:
         """The objective at the latest epoch that was finite; minus infinity before the first."""
         finite = [value for value in self.values if math.isfinite(value)]
         return max(finite, default=-math.inf)
+
+    def at(self, epoch: int) -> tuple[float, ...]:
+        """Return all objectives after an epoch that it has finished, the first one first."""
+        return (self.values[epoch - 1], *(self.also[epoch - 1] if self.also else ()))
+
+    def extended(self, value: float, also: tuple[float, ...] = ()) -> Self:
+        """Return the trial after its next epoch.
+
+        Parameters
+        ----------
+        value : float, larger is better
+            The objective after the epoch; not finite if the training diverged.
+        also : tuple of float
+            The further objectives after the epoch.
+        """
+        best = self.best
+        so_far = max(value, best) if math.isfinite(value) else math.nan
+        is_best = value > best or not self.also  # never so for NaN
+        also_so_far = (*self.also, also if is_best else self.also[-1]) if also else ()
+        return dataclasses.replace(self, values=(*self.values, so_far), also=also_so_far)
 
 
 @dataclass(frozen=True)

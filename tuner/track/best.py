@@ -1,12 +1,12 @@
 """A search's best trials, and its best configuration."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tuner.errors import SearchNotFoundError
-from tuner.spec import load_text
-from tuner.spec.search import TrainingSpec
+from tuner.spec import dominance, load_text
+from tuner.spec.search import Objective, TrainingSpec
 from tuner.track.ledger import Ledger, StageLedger, TrialRecord
 
 
@@ -16,6 +16,29 @@ def rank_trials(trials: Iterable[TrialRecord], *, maximize: bool) -> list[TrialR
     return sorted(finite, key=lambda trial: -trial.value if maximize else trial.value)
 
 
+def find_front(trials: Sequence[TrialRecord], objective: Objective) -> set[int]:
+    """Find the Pareto front: the trials with a result that no other beats in every objective.
+
+    Parameters
+    ----------
+    trials : sequence of TrialRecord
+        Of one stage; each counts with what it measured at its best epoch, however long it trained.
+    objective : Objective
+        What counts.
+
+    Returns
+    -------
+    set of int
+        The trials' numbers; empty where there is one objective.
+    """
+    if not objective.also:
+        return set()
+    sign = 1.0 if objective.mode == "max" else -1.0
+    able = [trial for trial in trials if trial.best_epoch]
+    results = [(sign * trial.value, *objective.read_also(trial.epochs[trial.best_epoch - 1])) for trial in able]
+    return {trial.number for trial, is_member in zip(able, dominance.find_front(results), strict=True) if is_member}
+
+
 def describe_training(trial: TrialRecord, stage: StageLedger, search: str) -> TrainingSpec:
     """Say how a trial is trained again."""
     spec = load_text(stage.attributes["spec"], "the ledger")
@@ -23,7 +46,7 @@ def describe_training(trial: TrialRecord, stage: StageLedger, search: str) -> Tr
     return TrainingSpec(
         name=spec.name,
         data=spec.data,
-        objective=spec.objective,
+        objective=spec.objective.model_copy(update={"also": ()}),
         config=dict(trial.config),
         epochs=own.max_epochs,
         fidelity=own.fidelity,

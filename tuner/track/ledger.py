@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.errors import LedgerError, SearchNotFoundError
 from tuner.spec import load_text
+from tuner.spec.search import Objective
 from tuner.spec.space import Choice, Config, Distribution, LogInt, LogUniform, Scalar, Space, Uniform
 from tuner.track.journal import open_journal
 
@@ -131,6 +132,11 @@ class StageLedger:
         space = load_text(self.attributes["spec"], f"the ledger's stage {self.name}").space
         assert isinstance(space, Space), "a stage is recorded with its own space"
         return space
+
+    @property
+    def objective(self) -> Objective:
+        """What is optimised."""
+        return load_text(self.attributes["spec"], f"the ledger's stage {self.name}").objective
 
     @property
     def maximize(self) -> bool:

@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from tuner.errors import LedgerError, SearchNotFoundError, TrackingError
-from tuner.track.best import rank_trials
+from tuner.track.best import find_front, rank_trials
 from tuner.track.ledger import Ledger, StageLedger, TrialRecord
 
 _BATCH = 900  # a batch may hold 1,000 metrics, 100 params and 100 tags
@@ -224,6 +224,7 @@ class Mirror:
         metrics = []
         if state == "complete":
             trials = stage.trials()
+            self._tag_front(stage, trials, parent)
             now = int(datetime.datetime.now(datetime.UTC).timestamp() * 1000)
             values: dict[str, float] = {"trials": len(trials), "epochs": sum(len(trial.epochs) for trial in trials)}
             values |= {f"{end}_trials": sum(trial.state == end for trial in trials) for end in ("complete", "stopped")}
@@ -233,6 +234,20 @@ class Mirror:
         tags = [RunTag("tuner.state", state), RunTag("tuner.reason", attributes.get("ended") or state)]
         self._client.log_batch(parent.run_id, metrics, tags=tags)
         self._set_status(parent, state, None)
+
+    def _tag_front(self, stage: StageLedger, trials: list[TrialRecord], parent: _Run) -> None:
+        """Tag the trials on the Pareto front, and no longer those that left it since a limit ended the stage before."""
+        if not stage.objective.also:
+            return
+        front = {self._runs[stage.name, number].run_id for number in find_front(trials, stage.objective)}
+        mine = f"tags.`mlflow.parentRunId` = '{parent.run_id}' and tags.`tuner.pareto` = 'true'"
+        tagged = {
+            run.info.run_id for run in self._client.search_runs([str(self._experiment_id)], mine, max_results=9999)
+        }
+        for run_id in sorted(front - tagged):
+            self._client.set_tag(run_id, "tuner.pareto", "true")
+        for run_id in sorted(tagged - front):
+            self._client.delete_tag(run_id, "tuner.pareto")
 
 
 def find_comparison(tracking_uri: str, search: str, num_trials: int = 8) -> str:

@@ -23,6 +23,7 @@ from tuner.train.data import ImageSplits
 from tuner.train.feed import ImageFeed
 from tuner.train.memory import explained, measure_peak, watch_peak
 from tuner.train.models import Classifier, Randomness, build_model
+from tuner.train.models.summary import summarise
 from tuner.train.schedule import learning_rate_factor
 from tuner.train.step import Batch, Stepper, find_least_batch
 from tuner.train.workers import Workers
@@ -71,6 +72,10 @@ class EpochResult:
         Since the training began: of tensors on a GPU, or of the whole process.
     micro_batch : int
         Most images that were on the device at once for a step.
+    parameters : int
+        Of the network: its weights and biases.
+    multiply_adds : int
+        Of the network for one image, in validation.
     """
 
     epoch: int
@@ -89,6 +94,8 @@ class EpochResult:
     images_per_second: float
     peak_memory_bytes: int
     micro_batch: int
+    parameters: int
+    multiply_adds: int
 
     @property
     def is_finite(self) -> bool:
@@ -195,6 +202,9 @@ class Trainer:
         randomness = Randomness(weights, self._dropout_generator)
         network = build_model(given, splits.image_shape, splits.num_classes, randomness)
         self._refuse_small_batches(find_least_batch(network))
+        layers = summarise(network, splits.image_shape)
+        self._num_parameters = sum(layer.num_parameters for layer in layers)
+        self._num_multiply_adds = sum(layer.num_multiply_adds for layer in layers)
         mean, std = splits.mean.tolist(), splits.std.tolist()
         if isinstance(given.architecture, HogSvm):  # its histograms are made for pixels from 0 to 1
             mean, std = [0.0] * len(mean), [255.0] * len(std)
@@ -256,6 +266,8 @@ class Trainer:
                 images_per_second=images_per_second,
                 peak_memory_bytes=measure_peak(self._device),
                 micro_batch=self._stepper.micro_batch,
+                parameters=self._num_parameters,
+                multiply_adds=self._num_multiply_adds,
             )
             self.history.append(result)
             yield result

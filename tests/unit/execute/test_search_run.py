@@ -1,5 +1,6 @@
 """A search in progress, without Ray: workers are played by the test."""
 
+import contextlib
 import math
 import threading
 from collections.abc import Callable
@@ -40,6 +41,7 @@ def measure(task: TrialTask, epoch: int) -> dict[str, float]:
         "train_loss": loss,
         "val_loss": loss,
         "val_accuracy": (1 - distance / 3) * epoch / (epoch + 1),
+        "parameters": 100 * int(task.config.get("architecture.simple_cnn.depth", 5)),
     }
 
 
@@ -139,6 +141,27 @@ def test_killed_after_any_report_it_ends_as_if_it_had_not_been(
         play(open_run(folder, notice=die))
     play(open_run(folder))
     assert read(folder) == whole
+
+
+def test_killed_with_several_objectives_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    changes = ("objective=[val_accuracy, parameters]", "stages.fine.sampler=nsga2", "stages.fine.trials=20")
+    notices = 0
+
+    def die() -> None:
+        nonlocal notices
+        notices += 1
+        if notices % 17 == 0:
+            raise KilledError
+
+    play(open_run(tmp_path / "whole", changes=changes))
+    is_over = False
+    while not is_over:
+        with contextlib.suppress(KilledError):
+            play(open_run(tmp_path / "search", changes=changes, notice=die))
+            is_over = True
+    assert notices > 40
+    assert read(tmp_path / "search") == read(tmp_path / "whole")
+    assert any("spared" in reason or state == "stopped" for _, _, _, state, reason, *_ in read(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("epoch", [1, 2])

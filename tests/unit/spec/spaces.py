@@ -130,7 +130,13 @@ def spaces(draw: st.DrawFn) -> Space:
 def searches(draw: st.DrawFn) -> SearchSpec:
     """Valid searches."""
     space = draw(spaces() | st.builds(FinishedSearch, name=NAMES))
+    metric = draw(st.sampled_from(["val_accuracy", "val_loss"]))
+    other = "val_loss" if metric == "val_accuracy" else "val_accuracy"
+    also = draw(st.lists(st.sampled_from([other, "parameters", "multiply_adds", "seconds"]), unique=True))
     stages = []
+    samplers = ["auto", "tpe", "nsga2", "qmc", "random", *([] if also else ["gp"])]
+    samplers += ["cmaes"] if isinstance(space, Space) and len(space.flat_ranges) > 1 and not also else []
+    samplers += ["grid"] if isinstance(space, Space) and space.count_points() is not None else []
     for i, name in enumerate(draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))):
         max_epochs = draw(st.integers(1, 100))
         halving = st.builds(
@@ -149,19 +155,18 @@ def searches(draw: st.DrawFn) -> SearchSpec:
                 trials=draw(st.integers(1, 1000)),
                 max_epochs=max_epochs,
                 halving=draw(st.none() | halving),
-                sampler=draw(st.sampled_from(["auto", "gp", "tpe", "qmc", "random"])),
+                sampler=draw(st.sampled_from(samplers)),
                 narrow=draw(st.none() | narrow),
             )
         )
     data: dict[str, Any] = {"name": "digits"}
     if draw(st.booleans()):
         data = {"name": "parquet", "path": draw(TEXTS), "label_column": draw(st.none() | TEXTS)}
-    metric = draw(st.sampled_from(["val_accuracy", "val_loss"]))
     gpus = draw(st.just("auto") | st.floats(0, 1) | st.integers(2, 8).map(float))
     return SearchSpec(
         name=draw(NAMES),
         data=DataSpec(**data, validation=draw(st.floats(0.01, 0.99))),
-        objective=Objective(metric=metric, mode="max" if metric == "val_accuracy" else "min"),
+        objective=Objective(metric=metric, mode="max" if metric == "val_accuracy" else "min", also=tuple(also)),
         space=space,
         stages=tuple(stages),
         resources=Resources(

@@ -1,3 +1,4 @@
+import math
 import re
 from pathlib import Path
 
@@ -111,6 +112,23 @@ def test_a_target_is_not_held_against_an_objective_that_is_wrong_itself() -> Non
 def test_the_mode_follows_from_the_metric(text: str) -> None:
     spec = load_text(SEARCH, overrides=[f"objective={text}"])
     assert spec.objective == Objective(metric="val_loss", mode="min")
+
+
+@pytest.mark.parametrize("text", ["[val_loss, parameters, seconds]", "{metric: val_loss, also: [parameters, seconds]}"])
+def test_further_objectives_follow_the_first(text: str) -> None:
+    objective = load_text(SEARCH, overrides=[f"objective={text}"]).objective
+    assert objective == Objective(metric="val_loss", mode="min", also=("parameters", "seconds"))
+
+
+def test_a_list_of_one_objective_is_that_objective() -> None:
+    assert load_text(SEARCH, overrides=["objective=[val_loss]"]) == load_text(SEARCH, overrides=["objective=val_loss"])
+
+
+def test_of_further_objectives_larger_is_better_and_costs_are_compared_by_their_ratios() -> None:
+    objective = Objective(also=("val_loss", "parameters", "multiply_adds"))
+    loss, parameters, unknown = objective.read_also({"val_loss": 0.5, "parameters": 1000})
+    assert (loss, parameters) == (-0.5, pytest.approx(-math.log(1000)))
+    assert math.isnan(unknown)
 
 
 def test_whole_numbers_become_floats_where_floats_are_meant() -> None:
@@ -323,7 +341,7 @@ def test_the_architecture_must_be_given_under_every_alternative() -> None:
         (
             "max_epochs: 9",
             "max_epochs: 9, sampler: tp",
-            "must be one of auto, gp, tpe, qmc or random, found tp; did you mean tpe?",
+            "must be one of auto, gp, tpe, nsga2, cmaes, qmc, grid or random, found tp; did you mean tpe?",
         ),
         ("  coarse:", "  co.arse:", "a stage's name has letters, digits, - and _, at most 64, found co.arse"),
     ],
@@ -356,6 +374,16 @@ def test_a_fault_says_where_what_and_how(old: str, new: str, fault: str) -> None
             "objective=val_los",
             "must be one of val_accuracy or val_loss, found val_los; did you mean val_loss?",
         ),
+        ("objective=[]", "must name a metric or more, found []; write [val_accuracy, parameters]"),
+        ("objective=[parameters, val_accuracy]", "must be one of val_accuracy or val_loss, found parameters"),
+        (
+            "objective=[val_accuracy, size]",
+            "must be one of val_accuracy, val_loss, parameters, multiply_adds or seconds, found size",
+        ),
+        ("objective=[val_accuracy, seconds, seconds]", "seconds is there already; take it out"),
+        ("objective=[val_loss, val_loss]", "val_loss is the first objective already; take it out"),
+        ("objective={also: [val_accuracy]}", "val_accuracy is the first objective already; take it out"),
+        ("objective={also: seconds}", "must be a list of metrics, found seconds; write [parameters]"),
         ("tracking.mlflow=./mlruns", "must be auto, off or an address such as http://host:5000"),
         ("space={from: digits, l2: 0}", "beside from nothing can stand"),
         ("space={from: ../x}", "names a folder"),
@@ -438,6 +466,33 @@ def test_an_address_without_a_password_is_taken(store: str) -> None:
     assert load_text(SEARCH, overrides=[f"tracking.mlflow={store}"]).tracking.mlflow == store
 
 
+def test_a_sampler_of_one_objective_is_refused_where_there_are_several() -> None:
+    overrides = ("objective=[val_accuracy, parameters]", "stages.fine.sampler=gp")
+    (fault,) = find_faults(SEARCH, overrides)
+    assert "stages.fine.sampler: gp models one objective, and here are 2; write tpe, nsga2, qmc or random" in fault
+    assert load_text(SEARCH, overrides=overrides[1:]).stages[1].sampler == "gp"
+
+
+def test_cmaes_needs_two_ranges() -> None:
+    overrides = ("stages.fine.sampler=cmaes", "space={architecture: {resnet: {depth: {choice: [8, 14]}}}, l2: 0.1}")
+    (fault,) = find_faults(SEARCH, overrides)
+    assert "stages.fine.sampler: cmaes models the ranges that exist whatever is chosen, and needs 2, found 0" in fault
+    ranges = "space={architecture: {simple_cnn: {depth: {int: [1, 4]}}}, l2: {uniform: [0, 0.1]}}"
+    assert load_text(SEARCH, overrides=[overrides[0], ranges]).stages[1].sampler == "cmaes"
+
+
+def test_a_continuous_range_has_no_grid() -> None:
+    space = (
+        "space={architecture: {choice: {lenet: {}, simple_cnn: {}}}, optimizer: {sgd: {momentum: {uniform: [0, 0.9]}}}}"
+    )
+    (fault,) = find_faults(SEARCH, ("stages.fine.sampler=grid", space))
+    assert (
+        "space.optimizer.sgd.momentum: a continuous range has no grid; write a choice or uniform with a step" in fault
+    )
+    faults = find_faults(SEARCH, ("stages.fine.sampler=grid", "space.dropout={choice: [0, 0.5]}"))
+    assert [fault.split(": ")[0].split()[-1] for fault in faults] == ["space.learning_rate"]
+
+
 def find_warnings(*overrides: str) -> list[str]:
     warnings: list[str] = []
     load_text(SEARCH, "x.yaml", overrides, warnings.append)
@@ -470,8 +525,21 @@ def test_a_search_in_which_nothing_varies_is_warned_of() -> None:
 def test_losses_that_cannot_be_compared_are_warned_of() -> None:
     (warning,) = find_warnings("objective=val_loss", "space.architecture={choice: [lenet, hog_svm]}")
     assert "objective: the loss of hog_svm is a hinge loss" in warning
+    assert find_warnings("objective=[val_accuracy, val_loss]", "space.architecture={choice: [lenet, hog_svm]}")
     assert find_warnings("objective=val_accuracy", "space.architecture={choice: [lenet, hog_svm]}") == []
     assert find_warnings("objective=val_loss", "space.architecture=hog_svm") == []
+
+
+def test_a_grid_of_fewer_points_than_trials_is_warned_of() -> None:
+    space = "space={architecture: {simple_cnn: {depth: {int: [1, 4]}, width: {logint: [8, 12]}}}}"
+    (warning,) = find_warnings("stages.coarse.sampler=grid", "stages.coarse.trials=21", space)
+    assert "stages.coarse: the grid has 20 points, so the stage ends after 20 of 21 trials" in warning
+    assert find_warnings("stages.coarse.sampler=grid", "stages.coarse.trials=20", space) == []
+
+
+def test_a_training_has_one_objective() -> None:
+    with pytest.raises(SpecError, match=r"a training has one objective, found \[val_loss, parameters\]"):
+        load_training_text(TRAINING, overrides=["objective=[val_loss, parameters]"])
 
 
 def test_a_training_loads() -> None:

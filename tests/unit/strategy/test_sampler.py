@@ -15,10 +15,12 @@ from space_strategies import pasts, spaces
 
 from tuner.spec.search import Halving, Stage
 from tuner.spec.space import Choice, Config, Int, LogInt, LogUniform, Parameter, Scalar, Space, Uniform
+from tuner.strategy.cma_es import RankedCmaEs
 from tuner.strategy.draws import draw
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.gaussian_sampler import GaussianSampler
 from tuner.strategy.model_free import QuasiRandomSampler, RandomSampler
+from tuner.strategy.nsga2 import RungAwareNsga2
 from tuner.strategy.sampler import FirstThen, Sampler, build_sampler, choose_kind
 from tuner.strategy.simulate import Curve, Job, Search, simulate
 from tuner.strategy.stage_search import StageSearch
@@ -59,8 +61,33 @@ def build_gaussian(space: Space, seed: int) -> Sampler:
     return GaussianSampler(space, Forecaster(space, (1, 3, 9)), seed=seed)
 
 
+def build_cmaes(space: Space, seed: int) -> Sampler:
+    return RankedCmaEs(space, seed=seed)
+
+
 def build_with_first(space: Space, seed: int) -> Sampler:
     return FirstThen(space, [draw(space, np.random.default_rng(0))], build_tpe(space, seed + 1))
+
+
+class WithSecondObjective:
+    """Shows a sampler of two objectives a past in which the second one depends on the config."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+
+    def ask(self, number: int, history: Sequence[TrialView]) -> dict[str, Scalar]:
+        past = [replace(t, also=((float(len(repr(dict(t.config))) % 7),),) * len(t.values)) for t in history]
+        return self._sampler.ask(number, past)
+
+
+def build_tpe_of_two(space: Space, seed: int) -> Sampler:
+    return WithSecondObjective(RungAwareTpe(space, seed=seed, stage_rungs=(1, 3, 9), num_objectives=2, random_share=0))
+
+
+def build_nsga2(space: Space, seed: int) -> Sampler:
+    return WithSecondObjective(
+        RungAwareNsga2(space, seed=seed, stage_rungs=(1, 3, 9), num_objectives=2, random_share=0)
+    )
 
 
 def make_past(
@@ -75,7 +102,18 @@ def make_past(
 
 
 @pytest.mark.parametrize(
-    "build", [build_random, build_tpe, build_modelling_tpe, build_with_first, build_sequence, build_gaussian]
+    "build",
+    [
+        build_random,
+        build_tpe,
+        build_modelling_tpe,
+        build_tpe_of_two,
+        build_nsga2,
+        build_cmaes,
+        build_with_first,
+        build_sequence,
+        build_gaussian,
+    ],
 )
 class TestEverySampler:
     @settings(max_examples=60)
@@ -275,6 +313,46 @@ class TestRungAwareTpe:
         assert 15 < hits < 45
 
 
+class TestCmaEs:
+    FLAT = Space(tuple(Parameter(name, Uniform(low=0, high=1)) for name in "xyz"))
+
+    def learn(self, space: Space, values: Callable[[Config, int], tuple[tuple[float, ...], State]]) -> list[Config]:
+        """Let it tell its own trials apart by what they reach; return what it asks for after a hundred."""
+        sampler = RankedCmaEs(space, seed=0)
+        history: list[TrialView] = []
+        for number in range(100):
+            config = sampler.ask(number, history)
+            history.append(TrialView(number, config, *values(config, number)))
+        return [trial.config for trial in history[-20:]]
+
+    def test_ranges_are_learnt_and_choices_are_drawn(self) -> None:
+        space = Space((Parameter("c", Choice(options=(False, True))), *self.FLAT.parameters))
+        asked = self.learn(space, lambda config, _: ((-abs(float(config["x"]) - 0.1),) * 9, "complete"))
+        assert np.mean([abs(float(config["x"]) - 0.1) for config in asked]) < 0.05
+        assert 3 < sum(bool(config["c"]) for config in asked) < 17
+
+    def test_trials_are_compared_at_equal_epochs_and_those_without_a_result_are_worst(self) -> None:
+        def reach(config: Config, number: int) -> tuple[tuple[float, ...], State]:
+            x = float(config["x"])
+            if x < 0.3:
+                return ((math.nan,), "diverged") if number % 2 else ((), "failed")
+            # what ended higher was lower after an epoch, and only that epoch is in both
+            return ((x, 5.0), "complete") if x < 0.6 else ((x,), "stopped")
+
+        asked = self.learn(self.FLAT, reach)
+        assert np.mean([float(config["x"]) for config in asked]) > 0.85
+
+    def test_what_was_carried_or_has_no_value_yet_is_not_learnt_from(self) -> None:
+        past = make_past(self.FLAT, "complete", 50, is_carried=True) + make_past(self.FLAT, "running", 50)
+        assert RankedCmaEs(self.FLAT, seed=0).ask(50, past) == RankedCmaEs(self.FLAT, seed=0).ask(50, [])
+
+    def test_below_a_choice_of_one_option_ranges_are_certain(self) -> None:
+        space = SPACE.replace({"architecture": Choice(options=("resnet",))})
+        certain = ["learning_rate", "l2", "dropout", "batch_size"]
+        assert [p.name for p in SPACE.flat_ranges] == certain
+        assert [p.name for p in space.flat_ranges] == ["architecture.resnet.width", *certain]
+
+
 class TestFirstThen:
     def build(self, first: Sequence[Config]) -> Sampler:
         return build_sampler("tpe", SPACE, Forecaster(SPACE, (1, 3, 9)), seed=0, first=first)
@@ -302,7 +380,14 @@ class TestTheChoiceOfASampler:
 
     @pytest.mark.parametrize(
         ("name", "kind"),
-        [("gp", GaussianSampler), ("tpe", RungAwareTpe), ("qmc", QuasiRandomSampler), ("random", RandomSampler)],
+        [
+            ("gp", GaussianSampler),
+            ("tpe", RungAwareTpe),
+            ("nsga2", RungAwareNsga2),
+            ("cmaes", RankedCmaEs),
+            ("qmc", QuasiRandomSampler),
+            ("random", RandomSampler),
+        ],
     )
     def test_the_stage_names_the_sampler(self, name: str, kind: type[Sampler]) -> None:
         chosen, _ = choose_kind(self.STAGE.model_copy(update={"sampler": name}), SPACE)
@@ -314,7 +399,7 @@ class TestTheChoiceOfASampler:
         assert asked[0] == asked[2] != asked[1]
 
 
-@pytest.mark.parametrize(("name", "most"), [("tpe", 0.75), ("gp", 0.35)])
+@pytest.mark.parametrize(("name", "most"), [("tpe", 0.75), ("gp", 0.35), ("cmaes", 0.8)])
 def test_with_halving_a_model_beats_random_search_at_the_same_epochs(name: str, most: float) -> None:
     regret = {"random": 0.0, name: 0.0}
     for kind in regret:

@@ -1,14 +1,16 @@
 """The table of trials."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from tuner.spec import load_text
+from tuner.spec.search import Objective
 from tuner.track.artifacts import describe_narrowing, write_artifacts
-from tuner.track.best import find_best, rank_trials
+from tuner.track.best import find_best, find_front, rank_trials
 from tuner.track.ledger import Ledger
 from tuner.track.results import build_table, write_table
 
@@ -81,3 +83,19 @@ def test_a_stage_is_written_with_its_best_model(tmp_path: Path) -> None:
 def test_a_narrowing_is_written_with_a_line_a_reason() -> None:
     reason = {"name": "l2", "before": "a", "after": "b", "action": "narrowed", "text": "because", "num_trials": 9}
     assert "| l2 | a | b | narrowed | because | 9 |" in describe_narrowing([reason]).splitlines()
+
+
+def test_the_front_is_of_what_trials_measured_at_their_best_epochs(tmp_path: Path) -> None:
+    trials = record(tmp_path / "one").stages()[0].trials()
+    assert find_front(trials, load_text(SPEC).objective) == set()
+    slower = Objective(metric="val_loss", mode="min", also=("seconds",))
+    assert find_front(trials, slower) == {1}
+    quick = {**trials[0].epochs[1], "seconds": 0.5}
+    first = dataclasses.replace(trials[0], epochs=(trials[0].epochs[0], quick))
+    assert find_front([first, *trials[1:]], slower) == {0, 1}
+
+
+def test_a_training_again_has_the_first_objective(tmp_path: Path) -> None:
+    stage = record(tmp_path / "one").stages()[0]
+    stage.set(spec=SPEC.replace("val_loss", "[val_loss, seconds]"))
+    assert find_best(tmp_path / "one").objective == Objective(metric="val_loss", mode="min")

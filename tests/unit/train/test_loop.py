@@ -21,6 +21,7 @@ from tuner.spec.search import DataSpec
 from tuner.train.checkpoint import build_config, load_model, save_model
 from tuner.train.data import ImageSplits, load_splits
 from tuner.train.loop import EpochResult, Trainer, derive_seed
+from tuner.train.models.summary import summarise_architecture
 
 CIFAR100 = Path(__file__).parents[3] / "../shared/data/cifar100"
 CNN = SimpleCnn(depth=2, width=8)
@@ -59,6 +60,13 @@ def get_numbers(results: list[EpochResult]) -> list[dict[str, Any]]:
     """All that an epoch measured but time."""
     timeless = [dataclasses.asdict(result) for result in results]
     return [{k: v for k, v in one.items() if k not in MEASURED_OUTSIDE} for one in timeless]
+
+
+def test_what_the_network_costs_is_measured_as_it_is_listed(stripes: ImageSplits) -> None:
+    (result,) = Trainer(EXAMPLES["resnet"], stripes, max_epochs=1, seed=0).epochs()
+    layers = summarise_architecture(ResNet(depth=8, width=4), stripes.image_shape, stripes.num_classes)
+    assert result.parameters == sum(layer.num_parameters for layer in layers) > 1000
+    assert result.multiply_adds == sum(layer.num_multiply_adds for layer in layers) > 1000
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
