@@ -84,9 +84,9 @@ class Halving(SpecModel):
 
     rule: Literal["auto", "forecast", "promise", "rank"] = Field(
         default="auto",
-        description="forecast: a trial must be among the best of its peers by what a model of all trials expects at "
-        "the last epoch; promise: a new configuration must not promise more for an epoch, which stops fewer; rank: "
-        "by its value so far it must be among the best; auto: forecast with sampler gp, else rank.",
+        description="promise: a trial goes on while no new configuration promises a good deal more for an epoch, by a "
+        "model of all trials; forecast: it must be among the best of its peers by what the model expects at the last "
+        "epoch; rank: by its value so far it must be among the best; auto: promise with sampler gp, else rank.",
     )
     reduction: int = Field(
         default=3, ge=2, le=16, description="About the ratio of rungs; by rank, one in this many goes on."

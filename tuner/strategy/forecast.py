@@ -12,11 +12,12 @@ from threadpoolctl import ThreadpoolController
 
 from tuner.spec.space import Config, Space
 from tuner.strategy.encoding import Encoding, Points
-from tuner.strategy.gaussian_process import Hyperparameters, MultiRungProcess, fit
+from tuner.strategy.gaussian_process import Hyperparameters, MultiRungProcess, fit, prior_means
 from tuner.strategy.ranking import has_result
 from tuner.strategy.trial_view import TrialView
 
 MIN_ROWS = 4  # values at rungs, before anything is forecast
+MIN_FITTED = 12  # values of trials that ended, before the hyperparameters are learnt from them
 MOST_LENGTHS = 2  # of an earlier stage's trials: each is another rung, below the stage's own
 MAX_ROWS = 400  # of the process; its cost grows with the cube
 MAX_ROWS_FITTED = 200
@@ -27,6 +28,10 @@ FINE_STEPS = (0.08, 0.04, 0.02, 0.01, 0.005)
 """How far candidates lie from the best trials, and from the best candidates: in shares of each coordinate's range."""
 
 Floats = NDArray[np.float64]
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
+WEIGHTS /= WEIGHTS.sum()
+"""Of Gauss and Hermite's quadrature: the mean of a function of a standard normal number."""
+NUM_HALVINGS = 20  # of the interval in which a rate is sought
 
 
 @functools.cache
@@ -99,7 +104,8 @@ class Forecaster:
     Notes
     -----
     Whatever is done depends on the trials alone. Hyperparameters are found from the first trials that ended, as many as
-    a growing sequence of counts says, and kept until the next count is reached.
+    a growing sequence of counts says, and kept until the next count is reached. Before there are enough, what was
+    likely beforehand is taken, so that the first trials can be stopped too.
 
     Trials carried over from an earlier stage trained on another schedule, where as many epochs mean something else:
     their values are rungs of their own below the stage's, and what they tell about it is learnt like anything else.
@@ -133,7 +139,7 @@ class Forecaster:
     def _forecast(self, history: Sequence[TrialView], judged: int | None) -> "Forecast | None":
         own = sorted((trial for trial in history if not trial.is_carried), key=lambda trial: trial.number)
         carried = [trial for trial in history if trial.is_carried]
-        found = self._fit([trial for trial in own if trial.state != "running"], carried)
+        found = self._fit(own, carried)
         if found is None:
             return None
         scale, fitted = found
@@ -159,19 +165,22 @@ class Forecaster:
                 fitted,
             )
         top = rows.points[first][np.argsort(-means, kind="stable")[:NUM_TOP]]
-        return Forecast(self.encoding, process, last, scale, best, top)
+        return Forecast(self.encoding, process, self.stage_rungs, scale, best, top)
 
-    def _fit(self, ended: Sequence[TrialView], carried: Sequence[TrialView]) -> tuple[Scale, Hyperparameters] | None:
+    def _fit(self, own: Sequence[TrialView], carried: Sequence[TrialView]) -> tuple[Scale, Hyperparameters] | None:
         if len(self.encoding.parameters) == 0:
             return None
+        ended = [trial for trial in own if trial.state != "running"]
         first = ended[: _floor_count(len(ended))]
         known = tuple((trial.number, trial.state, len(trial.values)) for trial in (*carried, *first))
         if self._fitted is None or self._fitted[0] != known:
             rows = self._read(first, carried).limited(MAX_ROWS_FITTED)
-            if len(rows) < MIN_ROWS:
-                return None
-            scale = Scale.of(rows.values)
             num_rungs = len(_find_lengths(carried)) + len(self.stage_rungs)
+            if len(rows) < MIN_FITTED:
+                rows = self._read(own, carried)
+                expected = prior_means(len(self.encoding.parameters), num_rungs)
+                return (Scale.of(rows.values), expected) if len(rows) >= MIN_ROWS else None
+            scale = Scale.of(rows.values)
             fitted = fit(rows.points, rows.rungs, scale.apply(rows.values), self.encoding.is_choice, num_rungs)
             self._fitted = known, scale, fitted
         return self._fitted[1:]
@@ -227,13 +236,20 @@ class Forecast:
     """
 
     def __init__(
-        self, encoding: Encoding, process: MultiRungProcess, rung: int, scale: Scale, best: float, top: Points
+        self,
+        encoding: Encoding,
+        process: MultiRungProcess,
+        epochs: Sequence[int],
+        scale: Scale,
+        best: float,
+        top: Points,
     ) -> None:
         self.scale = scale
         self.best = best
         self._encoding = encoding
         self._process = process
-        self._rung = rung
+        self._epochs = tuple(epochs)
+        self._rung = len(process.hyperparameters.noise) - 1
         self._top = top
 
     def expect(self, configs: Sequence[Config]) -> list[float]:
@@ -241,12 +257,31 @@ class Forecast:
         means, _ = self._process.predict(self._encoding.encode(configs), self._rung)
         return [self.scale.invert(float(mean)) for mean in means]
 
-    def measure_promise(self, config: Config) -> float:
-        """Return the logarithm of a config's expected improvement over the best, in the model's units."""
-        return float(self._measure(self._encoding.encode([config]))[0])
+    def measure_promise(self, config: Config, epochs_done: int = 0) -> float:
+        """Return the logarithm of what training a config promises for an epoch, in the model's units.
+
+        That is the expected improvement over the best for each epoch that is expected to be trained, under the best
+        of these plans: train to the end; or train to one of the rungs in between, look, and train on only if what is
+        expected then is worth as much for an epoch as the whole plan.
+
+        Parameters
+        ----------
+        config : Config
+            A new one, or that of a trial that was seen.
+        epochs_done : int
+            How many epochs it has behind it: one of the stage's rungs, or 0.
+
+        References
+        ----------
+        .. [1] Weitzman, "Optimal Search for the Best Alternative", Econometrica 47, 1979: the price at which looking
+           is worth its cost.
+        .. [2] Xie et al., "Cost-aware Bayesian Optimization via the Pandora's Box Gittins Index", NeurIPS 2024,
+           arXiv:2406.20062.
+        """
+        return float(self._measure(self._encoding.encode([config]), epochs_done)[0])
 
     def find_most_promising(self, rng: np.random.Generator, *, is_thorough: bool = True) -> tuple[Points, float]:
-        """Search for the point of the greatest expected improvement.
+        """Search for the new point of the greatest promise, see `measure_promise`.
 
         Parameters
         ----------
@@ -258,7 +293,7 @@ class Forecast:
         Returns
         -------
         (array, float)
-            The point, and the logarithm of its expected improvement.
+            The point, and the logarithm of its promise.
         """
         with _libraries().limit(limits=1):
             return self._search(rng, is_thorough=is_thorough)
@@ -276,8 +311,28 @@ class Forecast:
         best_of_all = int(np.argmax(promises))
         return points[best_of_all], float(promises[best_of_all])
 
-    def _measure(self, points: Points) -> Floats:
-        mean, deviation = self._process.predict(points, self._rung)
+    def _measure(self, points: Points, epochs_done: int = 0) -> Floats:
+        """Measure the promise of points; what to expect at the rungs ahead is asked of the process at once."""
+        ahead = [epochs for epochs in self._epochs if epochs > epochs_done]
+        costs = np.array(ahead, dtype=float) - epochs_done
+        rungs = np.arange(self._rung + 1 - len(ahead), self._rung + 1)
+        means, covariances = self._process.predict_jointly(points, rungs)
+        noise = self._process.hyperparameters.noise[rungs]
+        end, variance = means[:, -1], covariances[:, -1, -1]
+        improvement = self._expect_improvement(end, variance)
+        rates = np.full(len(points), 1 / costs[-1])  # for an epoch, as shares of the improvement
+        for i, cost in enumerate(costs[:-1]):
+            # what the look at rung i will show moves the mean of the end by this much for each deviation
+            shift = covariances[:, i, -1] / np.sqrt(np.maximum(covariances[:, i, i] + noise[i] ** 2, 1e-12))
+            ends = end[:, None] + shift[:, None] * NODES
+            later = self._expect_improvement(ends, (variance - shift**2)[:, None]) - improvement[:, None]
+            rates = np.maximum(rates, _find_rate(np.exp(np.minimum(later, 600)), cost, costs[-1] - cost))
+        promises: Floats = improvement + np.log(rates)
+        return promises
+
+    def _expect_improvement(self, mean: Floats, variance: Floats) -> Floats:
+        """Return the logarithm of the expected improvement over the best."""
+        deviation = np.sqrt(np.maximum(variance, 1e-12))
         return log_expected_improvement((mean - self.best) / deviation) + np.log(deviation)
 
     def _move(self, around: Points, count: int, step: float, rng: np.random.Generator) -> Points:
@@ -290,6 +345,29 @@ class Forecast:
         shifted = np.where(is_moved & ~is_choice, moved + step * rng.normal(size=moved.shape), moved)
         is_drawn = is_choice & (rng.random(moved.shape) < 0.15)
         return np.where(is_drawn, rng.random(moved.shape), shifted)
+
+
+def _find_rate(gains: Floats, cost: float, cost_after: float) -> Floats:
+    """Find the gain for a unit of cost of looking and then going on only where that is worth it.
+
+    Parameters
+    ----------
+    gains : array, shape (m, nodes)
+        What going on will be expected to gain, for each of what the look may show; 1 in the mean.
+    cost, cost_after : float, above 0
+        Of the look, and of going on.
+
+    Returns
+    -------
+    array, shape (m,)
+        The rate r at which the mean of ``max(gain - r cost_after, 0)`` is ``r cost``.
+    """
+    low, high = np.full(len(gains), 1 / (cost + cost_after)), np.full(len(gains), 1 / cost)
+    for _ in range(NUM_HALVINGS):
+        middle = (low + high) / 2
+        is_above = np.maximum(gains - middle[:, None] * cost_after, 0) @ WEIGHTS > middle * cost
+        low, high = np.where(is_above, middle, low), np.where(is_above, high, middle)
+    return low
 
 
 def log_expected_improvement(z: Floats) -> Floats:

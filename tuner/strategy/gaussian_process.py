@@ -15,7 +15,7 @@ SQRT5 = math.sqrt(5)
 JITTER = 1e-6
 LEVEL, DRIFT = 1.0, 0.25
 """Prior variances of the mean, and of its change from one rung to the next."""
-RELATED = 0.5
+RELATED = 0.8
 """Prior correlation of neighbouring rungs."""
 NOISE = 0.3
 """Prior deviation of what is measured from what would be measured with other random numbers."""
@@ -45,8 +45,16 @@ class Hyperparameters:
         return self.mixing @ self.mixing.T
 
 
-def _prior_means(num_parameters: int, num_rungs: int) -> Hyperparameters:
-    """Return the most likely hyperparameters before anything is seen."""
+def prior_means(num_parameters: int, num_rungs: int) -> Hyperparameters:
+    """Return the most likely hyperparameters before anything is seen.
+
+    Parameters
+    ----------
+    num_parameters : int
+        Coordinates of the unit cube.
+    num_rungs : int, at least 1
+        How many rungs there are.
+    """
     ranks = np.arange(num_rungs)
     covariance = RELATED ** np.abs(ranks[:, None] - ranks)
     return Hyperparameters(
@@ -127,6 +135,29 @@ class MultiRungProcess:
         variance = self._between[rung, rung] + self._level[rung, rung] - (explained**2).sum(axis=0)
         return cross @ self._weights, np.sqrt(np.maximum(variance, 1e-12))
 
+    def predict_jointly(self, points: Floats, rungs: Ints) -> tuple[Floats, Floats]:
+        """Say what is to be expected of each config at several rungs together.
+
+        Parameters
+        ----------
+        points : array, shape (m, num_parameters)
+            Configs.
+        rungs : int array, shape (k,)
+            Counted from 0.
+
+        Returns
+        -------
+        (array, array), shapes (m, k) and (m, k, k)
+            Means and covariances of a config's values without noise.
+        """
+        kernel = _matern(_sum_distances(points, self._points, self._is_choice, self.hyperparameters.scales))
+        prior = self._between + self._level
+        cross = kernel[:, None, :] * self._between[np.ix_(rungs, self._rungs)] + self._level[np.ix_(rungs, self._rungs)]
+        flat = cross.reshape(-1, len(self._rungs))
+        explained = solve_triangular(self._factor, flat.T, lower=True, check_finite=False).T.reshape(cross.shape)
+        covariance = prior[np.ix_(rungs, rungs)] - explained @ explained.transpose(0, 2, 1)
+        return cross @ self._weights, covariance
+
 
 def fit(
     points: Floats, rungs: Ints, values: Floats, is_choice: NDArray[np.bool_], num_rungs: int, max_steps: int = 30
@@ -143,7 +174,7 @@ def fit(
         Of L-BFGS, from the prior's means.
     """
     num_parameters = points.shape[1]
-    prior = _prior_means(num_parameters, num_rungs)
+    prior = prior_means(num_parameters, num_rungs)
     lower = np.tril_indices(num_rungs)
     centre = np.concatenate([np.log(prior.scales), prior.mixing[lower], np.log(prior.noise)])
     spread = np.concatenate(

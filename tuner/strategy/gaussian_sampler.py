@@ -9,7 +9,7 @@ from tuner.strategy.forecast import Forecaster
 from tuner.strategy.model_free import QuasiRandomSampler
 from tuner.strategy.trial_view import TrialView
 
-NUM_START = 6  # quasi-random points before a model is asked
+NUM_START = 10  # quasi-random points before a model is asked
 NUM_MODEL_ATTEMPTS = 4
 
 

@@ -8,11 +8,11 @@ from typing import Literal, Protocol
 import numpy as np
 
 from tuner.spec.search import Halving
-from tuner.strategy.forecast import Forecast, Forecaster
+from tuner.strategy.forecast import Forecaster
 from tuner.strategy.trial_view import TrialView
 
-PATIENCE = 0.3  # how small a share of a new configuration's promise is enough to go on
-MIN_COMPLETE = 2  # trials, before a forecast stops any: what low rungs are worth is not known from low rungs
+PATIENCE = 0.6  # how small a share of a new configuration's promise is enough to go on
+NO_FORECAST = "too little was seen for a forecast"
 
 
 @dataclass(frozen=True)
@@ -164,9 +164,9 @@ class ForecastRule:
         self, number: int, rung: int, results: Mapping[int, float], history: Sequence[TrialView]
     ) -> tuple[bool, str]:
         """Compare what is expected of a trial with what is of those that got to the rung; see `Rule.judge`."""
-        forecast, text = _forecast_for(number, self._forecaster, history)
+        forecast = self._forecaster.forecast(history, judged=number)
         if forecast is None:
-            return True, text
+            return True, NO_FORECAST
         configs = {trial.number: trial.config for trial in history if trial.number in results and not trial.is_carried}
         means = dict(zip(configs, forecast.expect(list(configs.values())), strict=True))
         goes_on, text = _compare(number, means, self._reduction, self._sign)
@@ -177,16 +177,15 @@ class ForecastRule:
 class PromiseRule:
     """A trial goes on while no new configuration promises a good deal more for an epoch of training.
 
-    What is compared is the expected improvement over the best trial, for each epoch that it takes to get it: of this
-    trial, given its values so far, for what is left of its epochs; and of the most promising configuration of the
-    space, for all of them. This is right where epochs are what is limited; it stops fewer trials than ranks do.
+    What is compared is the improvement over the best trial that an epoch is expected to bring, see
+    `Forecast.measure_promise`: of this trial, given its values so far, and of the most promising configuration of the
+    space. Looking at a new one is cheap, since it can be stopped at its first rung; so the surer the model is that
+    early values tell, the sooner a trial has to prove itself.
 
     Parameters
     ----------
     forecaster : Forecaster
         Knows what to expect.
-    max_epochs : int
-        The last epoch.
     seed : int, at least 0
         Where the configurations that are looked at come from.
     sign : float, 1 or -1
@@ -198,9 +197,8 @@ class PromiseRule:
        training or to begin another is one question.
     """
 
-    def __init__(self, forecaster: Forecaster, *, max_epochs: int, seed: int, sign: float = 1.0) -> None:
+    def __init__(self, forecaster: Forecaster, *, seed: int, sign: float = 1.0) -> None:
         self._forecaster = forecaster
-        self._max_epochs = max_epochs
         self._seed = seed
         self._sign = sign
 
@@ -208,13 +206,13 @@ class PromiseRule:
         self, number: int, rung: int, results: Mapping[int, float], history: Sequence[TrialView]
     ) -> tuple[bool, str]:
         """Compare a trial's promise with that of the most promising configuration; see `Rule.judge`."""
-        forecast, text = _forecast_for(number, self._forecaster, history)
+        forecast = self._forecaster.forecast(history, judged=number)
         if forecast is None:
-            return True, text
+            return True, NO_FORECAST
         config = next(trial.config for trial in history if trial.number == number and not trial.is_carried)
-        own = forecast.measure_promise(config) - math.log(self._max_epochs - rung)
+        own = forecast.measure_promise(config, rung)
         rng = np.random.default_rng((self._seed, number, rung))
-        other = forecast.find_most_promising(rng, is_thorough=False)[1] - math.log(self._max_epochs)
+        other = forecast.find_most_promising(rng, is_thorough=False)[1]
         share = math.exp(min(own - other, 50.0))
         value, expected = self._sign * results[number], self._sign * forecast.expect([config])[0]
         text = f"{value:.4g} so far and {expected:.4g} expected at the end"
@@ -227,15 +225,6 @@ def _compare(number: int, values: Mapping[int, float], reduction: int, sign: flo
     num_kept = max(1, len(order) // reduction)
     place, cut = order.index(number) + 1, sign * values[order[num_kept - 1]]
     return place <= num_kept, f"against a cut of {cut:.4g}, rank {place} of {len(order)} at this rung"
-
-
-def _forecast_for(number: int, forecaster: Forecaster, history: Sequence[TrialView]) -> tuple[Forecast | None, str]:
-    """Make the forecast that decides about a trial, or say why there is none."""
-    num_complete = sum(trial.state == "complete" and not trial.is_carried for trial in history)
-    if num_complete < MIN_COMPLETE:
-        return None, f"a forecast needs {MIN_COMPLETE} complete trials, and there are {num_complete}"
-    forecast = forecaster.forecast(history, judged=number)
-    return forecast, "too little was seen for a forecast" if forecast is None else ""
 
 
 class SuccessiveHalving:

@@ -157,9 +157,9 @@ def choose_rule(stage: Stage, kind: str, forecaster: Forecaster, *, seed: int, s
     if stage.halving is None:
         return None
     match stage.halving.rule:
-        case "promise":
-            return PromiseRule(forecaster, max_epochs=stage.max_epochs, seed=seed, sign=sign)
-        case "forecast" | "auto" if stage.halving.rule == "forecast" or kind == "gp":
+        case "promise" | "auto" if stage.halving.rule == "promise" or kind == "gp":
+            return PromiseRule(forecaster, seed=seed, sign=sign)
+        case "forecast":
             return ForecastRule(forecaster, stage.halving.reduction, sign=sign)
         case _:
             return RankRule(stage.halving.reduction, sign=sign)

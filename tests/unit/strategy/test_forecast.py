@@ -5,12 +5,27 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy.integrate import quad
 from scipy.stats import norm
 
 from tuner.spec.search import Halving, Stage
 from tuner.spec.space import Choice, Config, Parameter, Space, Uniform
-from tuner.strategy.forecast import MIN_ROWS, Forecast, Forecaster, Scale, log_expected_improvement
+from tuner.strategy.encoding import Encoding
+from tuner.strategy.forecast import (
+    MIN_ROWS,
+    NODES,
+    WEIGHTS,
+    Floats,
+    Forecast,
+    Forecaster,
+    Scale,
+    _find_rate,
+    log_expected_improvement,
+)
+from tuner.strategy.gaussian_process import Hyperparameters, MultiRungProcess
 from tuner.strategy.gaussian_sampler import GaussianSampler
 from tuner.strategy.halving import ForecastRule, PromiseRule, Rule, SuccessiveHalving
 from tuner.strategy.simulate import Curve, Job, Search, simulate
@@ -74,7 +89,8 @@ def test_the_expected_improvement_falls_without_end_and_without_a_warning() -> N
 def test_nothing_is_forecast_from_next_to_nothing() -> None:
     forecaster = Forecaster(FLAT, RUNGS)
     assert forecaster.forecast([]) is None
-    assert forecaster.forecast([make_trial(i, "running", 1) for i in range(9)]) is None, "none has ended"
+    assert forecaster.forecast([make_trial(i, "running", 1) for i in range(3)]) is None, "three values are too few"
+    assert forecaster.forecast([make_trial(i, "running", 1) for i in range(4)]) is not None
     assert forecaster.forecast([make_trial(i, "stopped", 1) for i in range(MIN_ROWS - 1)]) is None
     assert forecaster.forecast([make_trial(i, "diverged", 0) for i in range(9)]) is None
 
@@ -165,7 +181,7 @@ class TestTheRule:
         ("rule", "text"),
         [
             (ForecastRule(Forecaster(FLAT, RUNGS), 3), "against a cut of 0."),
-            (PromiseRule(Forecaster(FLAT, RUNGS), max_epochs=9, seed=0), "times the promise of a new configuration"),
+            (PromiseRule(Forecaster(FLAT, RUNGS), seed=0), "times the promise of a new configuration"),
         ],
     )
     def test_a_verdict_says_what_was_expected(self, rule: Rule, text: str) -> None:
@@ -179,12 +195,12 @@ class TestTheRule:
         assert decision.reason.startswith("stopped at epoch 1: 0.1 so far and ")
         assert text in decision.reason
 
-    def test_no_trial_is_stopped_by_forecast_before_two_are_complete(self) -> None:
-        judge = SuccessiveHalving(Halving(min_peers=1), 9, rule=ForecastRule(Forecaster(FLAT, RUNGS), 3))
-        history = [make_trial(i, "stopped", 3) for i in range(8)] + [make_trial(8, "complete", 9)]
-        decision = judge.report(99, 1, -5.0, [*history, TrialView(99, {"x": 0.5, "y": 0.5}, (-5.0,), "running")])
-        assert decision.state is None
-        assert "a forecast needs 2 complete trials, and there are 1" in decision.reason
+    def test_trials_can_be_stopped_before_any_is_complete(self) -> None:
+        judge = SuccessiveHalving(Halving(min_peers=1), 9, rule=PromiseRule(Forecaster(FLAT, RUNGS), seed=0))
+        history = [make_trial(i, "running", 1) for i in range(8)]
+        poor = TrialView(8, {"x": 0.01, "y": 0.99}, (-5.0,), "running")
+        decision = judge.report(8, 1, -5.0, [*history, poor])
+        assert decision.state == "stopped", decision.reason
 
 
 def test_audited_trials_are_never_stopped() -> None:
@@ -221,3 +237,38 @@ def test_a_slow_family_is_found_where_ranks_at_low_rungs_lose_it() -> None:
 
     assert count("forecast", "gp") >= 7
     assert count("rank", "random") <= 5
+
+
+class TestTheRate:
+    @given(
+        gains=arrays(float, (3, len(NODES)), elements=st.floats(0, 10)),
+        cost=st.floats(0.5, 5),
+        cost_after=st.floats(0.5, 20),
+    )
+    def test_it_is_the_one_at_which_the_gain_pays(self, gains: Floats, cost: float, cost_after: float) -> None:
+        mean = gains @ WEIGHTS
+        assume(mean.min() > 0.01)
+        gains = gains / mean[:, None]
+        rate = _find_rate(gains, cost, cost_after)
+        gain = np.maximum(gains - rate[:, None] * cost_after, 0) @ WEIGHTS
+        assert gain == pytest.approx(rate * cost, rel=1e-3, abs=1e-4)
+
+    def test_a_look_that_shows_nothing_is_worth_nothing(self) -> None:
+        assert _find_rate(np.ones((1, len(NODES))), 1.0, 8.0) == pytest.approx(1 / 9)
+
+    def test_a_look_that_shows_who_is_worthless_saves_the_rest(self) -> None:
+        assert _find_rate(np.where(NODES > 0.1, 10.0, 0.0)[None], 1.0, 8.0)[0] > 2 / 9
+
+
+def test_a_new_config_is_worth_more_where_early_values_tell_more() -> None:
+    points, rungs = np.array([[0.1], [0.9]]), np.array([1, 1])
+    promises = []
+    for related in (0.0, 0.5, 0.9):
+        mixing = np.linalg.cholesky(np.array([[1, related], [related, 1]]))
+        known = Hyperparameters(np.array([0.3]), mixing, np.array([0.1, 0.1]))
+        process = MultiRungProcess(points, rungs, np.array([0.0, 1.0]), np.array([False]), known)
+        space = Space((Parameter("x", Uniform(low=0.0, high=1.0)),))
+        forecast = Forecast(Encoding(space), process, (1, 9), Scale(1.0, 1.0), 1.0, points)
+        promises.append(forecast.measure_promise({"x": 0.5}))
+    assert promises == sorted(promises)
+    assert promises[-1] > promises[0] + 0.3
