@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import RunError
+from tuner.errors import InputError, RunError
 from tuner.execute.placement import Placement
 from tuner.execute.stage_run import StageRun
 from tuner.execute.task import TrialTask
-from tuner.spec import dump_spec
+from tuner.spec import dump_spec, explain_misfit
 from tuner.spec.search import SearchSpec, Stage
 from tuner.spec.space import Space
 from tuner.strategy.stage_search import derive_stage_seed, find_space
@@ -295,13 +295,16 @@ class SearchRun:
     def _begin(self, stage: Stage, before: Before | None) -> StageRun:
         whole = self.spec.space if isinstance(self.spec.space, Space) else None
         space, reasons = find_space(stage, whole, before)
+        own = self.spec.model_copy(update={"space": space, "first": self.spec.first if self._index == 0 else ()})
+        if self._index == 0:
+            self._check_first(space)
         ledger = self._ledger.begin_stage(
             stage.name,
             maximize=self.spec.objective.mode == "max",
             index=self._index,
             metric=self.spec.objective.metric,
             seed=self.spec.seed,
-            spec=dump_spec(self.spec.model_copy(update={"space": space})),
+            spec=dump_spec(own),
             asked=dump_spec(self.spec),
             narrowing=[dataclasses.asdict(reason) for reason in reasons],
             **self._provenance,
@@ -327,7 +330,27 @@ class SearchRun:
 
     def _open(self, stage: Stage, space: Space, ledger: StageLedger, before: Before | None) -> StageRun:
         self._stage_began, self._stage_elapsed_before = self.elapsed_s, ledger.attributes.get("elapsed_s", 0.0)
-        seed = derive_stage_seed(self.spec.seed, self._index)
         return StageRun(
-            stage, space, ledger, before, objective=self.spec.objective, seed=seed, folder=self._folder, say=self._say
+            stage,
+            space,
+            ledger,
+            before,
+            objective=self.spec.objective,
+            seed=derive_stage_seed(self.spec.seed, self._index),
+            folder=self._folder,
+            say=self._say,
+            first=self.spec.first if self._index == 0 else (),
         )
+
+    def _check_first(self, space: Space) -> None:
+        """Refuse to try what lies outside a space that was not known when the file was read.
+
+        Raises
+        ------
+        InputError
+            If anything does.
+        """
+        for i, config in enumerate(self.spec.first):
+            for name, value in config.items():
+                if (misfit := explain_misfit(space, name, value)) is not None:
+                    raise InputError(f"try[{i}].{name}: {misfit}; the first stage has the finished search's space")

@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ class StageRun:
         The search's folder.
     say : function
         Told, in one line, what is worth telling.
+    first : sequence of configs
+        What is tried before anything else: points of the space, or parts of such.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class StageRun:
         seed: int,
         folder: Path,
         say: Callable[[str], None],
+        first: Sequence[Config] = (),
     ) -> None:
         self.ledger = ledger
         self._objective = objective
@@ -77,7 +80,7 @@ class StageRun:
         self._say = say
         records = ledger.trials()
         views = [view_record(record, self._sign) for record in records]
-        self.search = StageSearch(stage, space, before, views, seed=seed, sign=self._sign)
+        self.search = StageSearch(stage, space, before, views, seed=seed, sign=self._sign, first=first)
         ended = [view.number for view in views if view.state != "running"]
         self._kept = sorted(ended, key=self._rank)[:CHECKPOINTS_KEPT]
         self._interrupted = deque(record for record in records if record.state == "running")

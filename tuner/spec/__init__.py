@@ -43,6 +43,7 @@ from tuner.spec.space import (
     Uniform,
     is_inside,
 )
+from tuner.spec.try_section import explain_misfit
 
 __all__ = [
     "ARCHITECTURES",
@@ -82,6 +83,7 @@ __all__ = [
     "dump_json_schema",
     "dump_spec",
     "dump_training_spec",
+    "explain_misfit",
     "find_owner",
     "is_inside",
     "load_spec",

@@ -82,6 +82,7 @@ def dump_spec(spec: SearchSpec) -> str:
         "limits": {} if spec.limits.time_s is None else {"time": _shorten(spec.limits.time_s)},
         "seed": spec.seed,
         "tracking": spec.tracking.model_dump(),
+        **({"try": [nest_config(config) for config in spec.first]} if spec.first else {}),
     }
     return write_yaml(tree)
 

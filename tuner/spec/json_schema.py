@@ -56,10 +56,13 @@ def build_json_schema() -> Schema:
         "limits": _build_limits(),
         "tracking": _build_tracking(),
     }
+    search = _build_record(SearchSpec, sections, hidden=("first",))
+    first = {"type": "array", "items": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/space"}]}}
+    search["properties"]["try"] = {**first, **_annotate(SearchSpec.model_fields["first"])}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A search",
-        **_build_record(SearchSpec, sections),
+        **search,
         "$defs": dict(sorted(definitions.items())),
     }
 

@@ -18,9 +18,10 @@ from tuner.spec.sections import (
     read_section,
     read_tracking,
 )
-from tuner.spec.space import Choice, Parameter, Scalar, Space
+from tuner.spec.space import Choice, Config, Parameter, Scalar, Space
 from tuner.spec.space_section import read_space
 from tuner.spec.stages_section import read_stages
+from tuner.spec.try_section import read_try
 from tuner.spec.yaml_tree import MapNode, Node, parse_yaml, show
 
 MOST_BYTES = 2**18
@@ -138,15 +139,27 @@ def _read_search(tree: MapNode, faults: list[Fault], warnings: list[Fault]) -> d
         "resources": read_resources,
         "limits": read_limits,
         "tracking": read_tracking,
+        "try": lambda node, _: node,  # once the space is known
     }
-    values = read_section(tree, SearchSpec, faults, readers)
+    values = read_section(tree, SearchSpec, faults, readers, hidden=("first",))
     space = values.get("space")
+    if "try" in values:
+        values["first"] = _read_first(values.pop("try"), space, values.get("stages"), faults)
     if isinstance(space, Space) and all(parameter.is_constant for parameter in space.parameters):
         message = "nothing varies, so every trial is the same; write a distribution: {loguniform: [1e-4, 1]}"
         warnings.append(Fault(tree.keys["space"], message))
     if isinstance(space, Space) and values.get("objective", Objective()).metric == "val_loss":
         warnings.extend(_find_unlike_losses(space, tree.keys["objective"]))
     return values
+
+
+def _read_first(node: Node, space: Any, stages: Any, faults: list[Fault]) -> tuple[Config, ...]:
+    """Read what is tried first, which the first stage must have trials for."""
+    first = read_try(node, space if isinstance(space, Space) else None, faults)
+    if stages and len(first) > stages[0].trials:
+        message = f"stage {stages[0].name} has {stages[0].trials} trials, found {len(first)} configurations to try"
+        faults.append(Fault(node.place, f"{message}; give it more trials, or take some out"))
+    return first
 
 
 def _find_unlike_losses(space: Space, place: Place) -> list[Fault]:

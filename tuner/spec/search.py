@@ -157,6 +157,11 @@ class SearchSpec(SpecModel):
     limits: Limits = Field(default=Limits(), description="When the search ends although trials are left.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="The same seed gives the same trials.")
     tracking: Tracking = Field(default=Tracking(), description="Where people look at the results.")
+    first: tuple[dict[str, Scalar], ...] = Field(
+        default=(),
+        description="Configurations that the first stage trains first, nested as the space is; what one leaves out is "
+        "filled in.",
+    )
 
 
 class TrainingSpec(SpecModel):

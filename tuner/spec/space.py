@@ -18,6 +18,8 @@ from tuner.spec.model import SpecModel
 Scalar: TypeAlias = bool | int | float | str
 Config: TypeAlias = Mapping[str, Scalar]
 
+GRID_TOLERANCE = 1e-8  # in steps: Optuna's own, which the ledger goes by
+
 
 class Uniform(SpecModel):
     """A float that is uniform between two ends, both included."""
@@ -156,11 +158,15 @@ class Space:
 
 
 def is_inside(distribution: Distribution, value: Scalar) -> bool:
-    """Tell whether a value could have been drawn from a distribution (a step is not looked at)."""
+    """Tell whether a value could have been drawn from a distribution."""
     if isinstance(distribution, Choice):
         return any(option == value and type(option) is type(value) for option in distribution.options)
     if isinstance(value, bool | str):
         return False
     if isinstance(distribution, Int | LogInt) and not isinstance(value, int):
         return False
-    return distribution.low <= value <= distribution.high
+    if not distribution.low <= value <= distribution.high:
+        return False
+    step = distribution.step if isinstance(distribution, Uniform | Int) else None
+    num_steps = 0.0 if step is None else (value - distribution.low) / step
+    return abs(num_steps - round(num_steps)) < GRID_TOLERANCE

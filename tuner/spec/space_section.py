@@ -59,7 +59,7 @@ class _SpaceReader:
         condition = entry.conditions[-1] if entry.conditions else None
         parameter = Parameter(entry.name, distribution, condition)
         if self.constants_only and not parameter.is_constant:
-            self._refuse(entry.place, "must be a constant, for a training has one configuration; write one value")
+            self._refuse(entry.place, "must be a constant, for this is one configuration; write one value")
         self.parameters.append(parameter)
 
     def _read_value(self, entry: _Entry, node: Node, domain: Domain) -> None:
@@ -198,6 +198,25 @@ def read_space(node: Node, faults: list[Fault], *, constants_only: bool = False)
                 )
             )
     return Space(tuple(reader.parameters)) if len(faults) == num_faults else None
+
+
+def read_point(node: Node, faults: list[Fault]) -> list[tuple[Place, str, Scalar]]:
+    """Read a space in which nothing varies, and in which anything may be left out.
+
+    Returns
+    -------
+    list of (Place, str, value)
+        Where each parameter stands, its dotted name and its value, a parent before its children.
+    """
+    reader = _SpaceReader(faults, constants_only=True)
+    reader.read_space(node, "", ())
+    reader.check_overlaps()
+    places = {entry.name: entry.place for entry in reader.entries}
+    return [
+        (places[parameter.name], parameter.name, parameter.distribution.options[0])
+        for parameter in reader.parameters
+        if isinstance(parameter.distribution, Choice)
+    ]
 
 
 def _is_fixed(node: MapNode, domain: Domain) -> bool:

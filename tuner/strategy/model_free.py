@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import qmc
 
-from tuner.spec.space import Scalar, Space
+from tuner.spec.space import Config, Parameter, Scalar, Space
 from tuner.strategy.draws import at, draw, first_new, generators
 from tuner.strategy.trial_view import TrialView
 
@@ -57,10 +57,17 @@ class QuasiRandomSampler:
         drawn = (draw(self._space, rng) for rng in generators(self._seed, number))
         return first_new(history, itertools.chain([self.at(number)], drawn))
 
-    def at(self, number: int) -> dict[str, Scalar]:
-        """Return one point of the sequence."""
+    def at(self, number: int, given: Config | None = None) -> dict[str, Scalar]:
+        """Return one point of the sequence, with given values in the place of its own where they exist."""
+        given = given or {}
         engine = qmc.Sobol(max(1, len(self._coordinates)), rng=np.random.default_rng(self._seed))
         if number:
             engine.fast_forward(number)
         point = engine.random(1)[0]
-        return self._space.walk(lambda parameter: at(parameter.distribution, point[self._coordinates[parameter.name]]))
+
+        def choose(parameter: Parameter) -> Scalar:
+            if parameter.name in given:
+                return given[parameter.name]
+            return at(parameter.distribution, point[self._coordinates[parameter.name]])
+
+        return self._space.walk(choose)

@@ -135,12 +135,15 @@ class Search:
         The first stage's.
     seed : int, at least 0
         What all suggestions are drawn from.
+    first : sequence of configs
+        What the first stage tries first.
     """
 
-    def __init__(self, stages: Sequence[Stage], space: Space, *, seed: int) -> None:
+    def __init__(self, stages: Sequence[Stage], space: Space, *, seed: int, first: Sequence[Config] = ()) -> None:
         self._stages = stages
         self._space = space
         self._seed = seed
+        self._first = first
         self._searches: list[StageSearch] = []
         self._open(None)
 
@@ -167,4 +170,5 @@ class Search:
         index = len(self._searches)
         stage = self._stages[index]
         space, _ = find_space(stage, self._space, before)
-        self._searches.append(StageSearch(stage, space, before, seed=derive_stage_seed(self._seed, index)))
+        seed, first = derive_stage_seed(self._seed, index), self._first if index == 0 else ()
+        self._searches.append(StageSearch(stage, space, before, seed=seed, first=first))

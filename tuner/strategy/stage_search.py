@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from tuner.spec.search import Stage
-from tuner.spec.space import Space
+from tuner.spec.space import Config, Space
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.halving import Decision, ForecastRule, PromiseRule, RankRule, Rule, SuccessiveHalving, find_rungs
 from tuner.strategy.narrow import Reason, carry, incumbents, narrow
@@ -34,6 +34,8 @@ class StageSearch:
         What its suggestions are drawn from.
     sign : float, 1 or -1
         What an objective is multiplied with so that larger is better.
+    first : sequence of configs
+        What is tried before anything else: points of the space, or parts of such.
 
     Attributes
     ----------
@@ -52,13 +54,14 @@ class StageSearch:
         *,
         seed: int,
         sign: float = 1.0,
+        first: Sequence[Config] = (),
     ) -> None:
         self.stage = stage
         self.space = space
         self.views = {trial.number: trial for trial in trials}
         earlier = before.trials if before is not None and stage.narrow is not None else ()
         self._carried = carry(earlier, space)
-        first = incumbents(earlier, space, min(INCUMBENTS, max(1, stage.trials // 8)))
+        first = [*first, *incumbents(earlier, space, min(INCUMBENTS, max(1, stage.trials // 8)))]
         own_seed = int(np.random.SeedSequence([seed, *stage.name.encode()]).generate_state(1)[0])
         kind, reason = choose_kind(stage, space)
         self.choices = f"sampler {kind}, {reason}"

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from tuner.errors import RunError
+from tuner.errors import InputError, RunError
 from tuner.execute.placement import Placement
 from tuner.execute.search_run import HOPELESS, SearchRun
 from tuner.execute.task import LAST, MODEL, TrialTask
+from tuner.execute.views import view_records
 from tuner.spec import load_text
+from tuner.strategy.trial_view import Before
 from tuner.track.best import rank_trials
 from tuner.track.ledger import Ledger
 from tuner.track.results import build_table
@@ -46,14 +48,21 @@ class KilledError(Exception):
 
 
 def open_run(
-    folder: Path, *, changes: tuple[str, ...] = (), notice: Callable[[], None] = lambda: None, **more: Any
+    folder: Path,
+    *,
+    changes: tuple[str, ...] = (),
+    notice: Callable[[], None] = lambda: None,
+    before: Before | None = None,
+    **more: Any,
 ) -> SearchRun:
     """The search as its ledger has it."""
     folder.mkdir(exist_ok=True)
     spec = load_text(SPEC, overrides=changes)
     ledger = Ledger.open(folder, create=True)
     provenance = {"search_id": "0", "versions": {}}
-    return SearchRun(spec, ledger, folder, folder, Placement(1, 0, 1), None, provenance, lambda _: None, notice, **more)
+    return SearchRun(
+        spec, ledger, folder, folder, Placement(1, 0, 1), before, provenance, lambda _: None, notice, **more
+    )
 
 
 def play(run: SearchRun) -> None:
@@ -112,6 +121,27 @@ def test_a_stage_says_whether_its_trials_train_on_growing_data(tmp_path: Path) -
         while run.report(task, measure(task, epoch)):
             epoch += 1
     assert grown == {"coarse": {True}, "fine": {False}}
+
+
+def test_what_is_to_be_tried_first_is_trained_first_and_in_the_first_stage_alone(tmp_path: Path) -> None:
+    changes = ("try=[{learning_rate: 0.1}, {architecture: {simple_cnn: {depth: 3}}, learning_rate: 0.2}]",)
+    play(open_run(tmp_path / "search", changes=changes))
+    coarse, fine = Ledger.open(tmp_path / "search").stages()
+    first, second, *others = (trial.config for trial in coarse.trials())
+    assert first["learning_rate"] == 0.1
+    assert second == {"architecture": "simple_cnn", "architecture.simple_cnn.depth": 3, "learning_rate": 0.2}
+    assert len(others) == 10
+    assert load_text(coarse.attributes["spec"]).first != () == load_text(fine.attributes["spec"]).first
+
+
+def test_what_lies_outside_a_finished_searchs_space_is_not_tried(tmp_path: Path) -> None:
+    play(open_run(tmp_path / "search"))
+    stage = Ledger.open(tmp_path / "search").stages()[0]
+    before = Before(stage.space, view_records(stage.trials(), maximize=True))
+    changes = ("space={from: search}", "try=[{learning_rate: 2.0}]")
+    with pytest.raises(InputError, match=r"try\[0\].learning_rate: must lie in the space"):
+        open_run(tmp_path / "other", changes=changes, before=before)
+    assert Ledger.open(tmp_path / "other").stages() == []
 
 
 @pytest.mark.parametrize("reports", [1, 2, 7, 13, 19, 26, 31, 34])

@@ -157,6 +157,9 @@ def searches(draw: st.DrawFn) -> SearchSpec:
     if draw(st.booleans()):
         data = {"name": "parquet", "path": draw(TEXTS), "label_column": draw(st.none() | TEXTS)}
     metric = draw(st.sampled_from(["val_accuracy", "val_loss"]))
+    first = []
+    if isinstance(space, Space):
+        first = [draw_part(space, draw(st.integers())) for _ in range(draw(st.integers(0, min(3, stages[0].trials))))]
     return SearchSpec(
         name=draw(NAMES),
         data=DataSpec(**data, validation=draw(st.floats(0.01, 0.99))),
@@ -171,6 +174,7 @@ def searches(draw: st.DrawFn) -> SearchSpec:
         limits=Limits(time_s=draw(st.none() | st.floats(1e-3, 1e9))),
         seed=draw(st.integers(0, 2**32 - 1)),
         tracking=Tracking(mlflow=draw(st.sampled_from(["auto", "off", "http://host:5000", "sqlite:///a b.db"]))),
+        first=tuple(first),
     )
 
 
@@ -186,7 +190,20 @@ def draw_config(space: Space, seed: int) -> dict[str, Scalar]:
                 return rng.randrange(low, high + 1, step)
             case LogInt(low=low, high=high):
                 return rng.randint(low, high)
+            case Uniform(low=low, high=high, step=float(step)):
+                return min(low + step * rng.randint(0, round((high - low) / step)), high)
             case Uniform(low=low, high=high) | LogUniform(low=low, high=high):
                 return rng.uniform(low, high)
 
     return space.walk(choose)
+
+
+def draw_part(space: Space, seed: int) -> dict[str, Scalar]:
+    """Return a part of one point of a space: with every parameter the choices that it hangs on."""
+    rng = random.Random(seed)
+    part: dict[str, Scalar] = {}
+    for name, value in draw_config(space, seed).items():
+        condition = space[name].condition
+        if rng.random() < 0.7 and (condition is None or condition[0] in part):
+            part[name] = value
+    return part

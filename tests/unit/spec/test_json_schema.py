@@ -139,6 +139,8 @@ def test_what_load_spec_takes_the_schema_takes(name: str, data: st.DataObject) -
         (("limits", "time"), "30x"),
         (("tracking", "mlflow"), "nowhere"),
         (("seed",), -1),
+        (("try",), {"learning_rate": 0.1}),
+        (("try",), [{"lerning_rate": 0.1}]),
     ],
 )
 def test_what_is_wrong_is_wrong_by_the_schema_too(where: tuple[str, ...], value: Any) -> None:

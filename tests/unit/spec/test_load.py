@@ -64,6 +64,50 @@ def test_a_search_loads() -> None:
     assert spec.space["learning_rate"].distribution == LogUniform(low=1e-4, high=1.0)
 
 
+def test_what_is_tried_first_is_read_as_parts_of_points() -> None:
+    text = "try=[{architecture: {simple_cnn: {depth: 2}}, learning_rate: 1}, {architecture: lenet}, {}]"
+    assert load_text(SEARCH, overrides=[text]).first == (
+        {"architecture": "simple_cnn", "architecture.simple_cnn.depth": 2, "learning_rate": 1.0},
+        {"architecture": "lenet"},
+        {},
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        ("{learning_rate: 2}", "try[0].learning_rate: must lie in the space, which has 0.0001 to 1, found 2"),
+        ("{learning_rate: true}", "try[0].learning_rate: must be a number above 0 and at most 100, found true"),
+        ("{batch_size: 33}", "try[0].batch_size: must lie in the space, which has 32 to 64 in steps of 32, found 33"),
+        ("{architecture: vgg}", "try[0].architecture: must lie in the space, which has simple_cnn or lenet, found vgg"),
+        (
+            "{architecture: {vgg: {depth: 16}}}",
+            "try[0].architecture: must lie in the space, which has simple_cnn or lenet, found vgg",
+        ),
+        ("{depth: 3}", "try[0].depth: depth is no hyperparameter here; it belongs under architecture: {choice: "),
+        ("{l2: 0.1}", "try[0].l2: is not in the space; allowed: architecture, learning_rate or batch_size; add it "),
+        (
+            "{architecture: {simple_cnn: {batch_size: 32}}}",
+            "try[0].architecture.simple_cnn.batch_size: is not in the space here; it belongs under batch_size: ...",
+        ),
+        ("{learning_rate: {uniform: [0.1, 1]}}", "try[0].learning_rate: must be a constant, for this is one config"),
+        ("3", "try[0]: must be a mapping of hyperparameters, or {}, found 3"),
+    ],
+)
+def test_what_is_tried_first_lies_in_the_space(entry: str, fault: str) -> None:
+    overrides = ("space.batch_size={int: [32, 64], step: 32}", f"try=[{entry}]")
+    (found,) = find_faults(SEARCH, overrides)
+    assert found.startswith(f"--set try, {fault}")
+
+
+def test_no_more_is_tried_first_than_there_are_trials() -> None:
+    (found,) = find_faults(SEARCH, ("stages.coarse.trials=1", "try=[{}, {}]"))
+    assert found == (
+        "--set try: stage coarse has 1 trials, found 2 configurations to try; give it more trials, or take some out"
+    )
+    assert find_faults(SEARCH, ("try={learning_rate: 1}",))[0].startswith("--set try: must be a list of config")
+
+
 def test_the_first_stage_narrows_nothing_and_a_later_one_does() -> None:
     first, second = load_text(SEARCH).stages
     assert first.narrow is None

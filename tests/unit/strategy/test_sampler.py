@@ -286,9 +286,28 @@ class TestFirstThen:
         assert [sampler.ask(0, past), sampler.ask(1, past)] == first
         assert sampler.ask(2, past) not in first
 
+    @given(st.data())
+    def test_a_part_of_a_config_is_made_whole_and_the_same_again(self, data: st.DataObject) -> None:
+        space = data.draw(spaces())
+        whole = draw(space, np.random.default_rng(data.draw(st.integers(0, 99))))
+        kept = data.draw(st.sets(st.sampled_from(sorted(whole))))
+        part = {name: value for name, value in whole.items() if name in kept}
+        asked = [
+            build_sampler("tpe", space, Forecaster(space, (9,)), seed=3, first=[part, whole]).ask(number, [])
+            for number in (0, 0, 1)
+        ]
+        assert space.contains(asked[0])
+        assert asked[0] == asked[1]
+        assert {name: asked[0][name] for name in kept if name in asked[0]} == {
+            n: part[n] for n in kept & asked[0].keys()
+        }
+        assert asked[0] == whole or asked[2] == whole
+        if kept == set(whole):
+            assert asked[0] == whole != asked[2] or asked[2] == whole
+
     def test_a_config_outside_the_space_is_refused(self) -> None:
         with pytest.raises(ValueError, match="is not a point of the space"):
-            self.build([{"x": 1}])
+            FirstThen(SPACE, [{"x": 1}], build_random(SPACE, 0))
 
 
 class TestTheChoiceOfASampler:
