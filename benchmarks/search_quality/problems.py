@@ -104,7 +104,7 @@ _CONDITIONAL = Space(
 )
 
 
-_BEST: Config = {
+BEST: Config = {
     "architecture": "resnet",
     "architecture.resnet.depth": 20,
     "architecture.resnet.width": 64,
@@ -161,8 +161,8 @@ def conditional(*, crossing: bool) -> Problem:
         error, slowness = _error(config, slow)
         return 1 - error - (0.9 - error) * math.exp(-MAX_EPOCHS / slowness)
 
-    assert _CONDITIONAL.contains(_BEST)
-    return Problem("crossing" if crossing else "conditional", _CONDITIONAL, curve, truth, truth(_BEST))
+    assert _CONDITIONAL.contains(BEST)
+    return Problem("crossing" if crossing else "conditional", _CONDITIONAL, curve, truth, truth(BEST))
 
 
 PROBLEMS: Mapping[str, Callable[[], Problem]] = {

@@ -19,6 +19,7 @@ from tuner.spec.search import SearchSpec, Stage
 from tuner.spec.space import Space
 from tuner.strategy.stage_search import derive_stage_seed, find_space
 from tuner.strategy.trial_view import Before, TrialView
+from tuner.strategy.warm_start import choose_trials, write_warm_start
 from tuner.track.ledger import Ledger, StageLedger
 
 KEEP_TIME_EVERY_S = 5.0  # what a search that is killed forgets of its time
@@ -84,6 +85,8 @@ class SearchRun:
         Called when something was recorded.
     clock : function
         Seconds that only grow.
+    sources : mapping from names to trials
+        Other searches that a search that has not begun learns from.
 
     Attributes
     ----------
@@ -105,6 +108,7 @@ class SearchRun:
         say: Callable[[str], None],
         notice: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        sources: Mapping[str, tuple[TrialView, ...]] | None = None,
     ) -> None:
         self.spec = spec
         self.error: Exception | None = None
@@ -117,6 +121,7 @@ class SearchRun:
         self._say = say
         self._notice = notice
         self._clock = clock
+        self._sources = sources or {}
         self._lock = threading.RLock()  # whoever watches asks from another thread
         self._began: float | None = None  # with the first trial: waiting for machines is no search
         self._elapsed_before: float = sum(stage.attributes.get("elapsed_s", 0.0) for stage in ledger.stages())
@@ -296,8 +301,10 @@ class SearchRun:
         whole = self.spec.space if isinstance(self.spec.space, Space) else None
         space, reasons = find_space(stage, whole, before)
         own = self.spec.model_copy(update={"space": space, "first": self.spec.first if self._index == 0 else ()})
+        chosen: list[tuple[TrialView, ...]] = []
         if self._index == 0:
             self._check_first(space)
+            chosen = [choose_trials(name, trials, space) for name, trials in self._sources.items()]
         ledger = self._ledger.begin_stage(
             stage.name,
             maximize=self.spec.objective.mode == "max",
@@ -306,6 +313,7 @@ class SearchRun:
             seed=self.spec.seed,
             spec=dump_spec(own),
             asked=dump_spec(self.spec),
+            warm_start=write_warm_start(chosen),
             narrowing=[dataclasses.asdict(reason) for reason in reasons],
             **self._provenance,
         )
@@ -315,6 +323,10 @@ class SearchRun:
             self._say(f"  {reason.name}: {change}: {reason.text}")
         run = self._open(stage, space, ledger, before)
         self._say(f"  {run.search.choices}")
+        for (name, trials), taken in zip(self._sources.items() if chosen else (), chosen, strict=True):
+            num_fitting = sum(space.contains(trial.config) for trial in trials)
+            used = f"; {len(taken)} of them are learnt from" if taken else ", so nothing is learnt from it"
+            self._say(f"  warm start: {num_fitting} of {len(trials)} trials of {name} lie in the space{used}")
         return run
 
     def _resume(self, stage: Stage, ledger: StageLedger, before: Before | None) -> StageRun:

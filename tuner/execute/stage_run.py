@@ -18,6 +18,7 @@ from tuner.spec.space import Config, Space
 from tuner.strategy.halving import Decision
 from tuner.strategy.stage_search import StageSearch
 from tuner.strategy.trial_view import Before, State
+from tuner.strategy.warm_start import read_warm_start
 from tuner.track.artifacts import write_artifacts
 from tuner.track.ledger import StageLedger
 
@@ -57,6 +58,10 @@ class StageRun:
         Told, in one line, what is worth telling.
     first : sequence of configs
         What is tried before anything else: points of the space, or parts of such.
+
+    Notes
+    -----
+    What is learnt from other searches is what the ledger has of them under ``warm_start``.
     """
 
     def __init__(
@@ -80,7 +85,10 @@ class StageRun:
         self._say = say
         records = ledger.trials()
         views = [view_record(record, self._sign) for record in records]
-        self.search = StageSearch(stage, space, before, views, seed=seed, sign=self._sign, first=first)
+        warm_start = read_warm_start(ledger.attributes.get("warm_start", []))
+        self.search = StageSearch(
+            stage, space, before, views, seed=seed, sign=self._sign, first=first, warm_start=warm_start
+        )
         ended = [view.number for view in views if view.state != "running"]
         self._kept = sorted(ended, key=self._rank)[:CHECKPOINTS_KEPT]
         self._interrupted = deque(record for record in records if record.state == "running")

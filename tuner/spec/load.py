@@ -22,7 +22,7 @@ from tuner.spec.space import Choice, Config, Parameter, Scalar, Space
 from tuner.spec.space_section import read_space
 from tuner.spec.stages_section import read_stages
 from tuner.spec.try_section import read_try
-from tuner.spec.yaml_tree import MapNode, Node, parse_yaml, show
+from tuner.spec.yaml_tree import ListNode, MapNode, Node, parse_yaml, show
 
 MOST_BYTES = 2**18
 
@@ -139,10 +139,14 @@ def _read_search(tree: MapNode, faults: list[Fault], warnings: list[Fault]) -> d
         "resources": read_resources,
         "limits": read_limits,
         "tracking": read_tracking,
+        "warm_start": _read_warm_start,
         "try": lambda node, _: node,  # once the space is known
     }
     values = read_section(tree, SearchSpec, faults, readers, hidden=("first",))
     space = values.get("space")
+    if values.get("name") in values.get("warm_start", ()):
+        message = f"a search cannot learn from itself, found {values['name']}; name an earlier one"
+        faults.append(Fault(tree.keys["warm_start"], message))
     if "try" in values:
         values["first"] = _read_first(values.pop("try"), space, values.get("stages"), faults)
     if isinstance(space, Space) and all(parameter.is_constant for parameter in space.parameters):
@@ -151,6 +155,21 @@ def _read_search(tree: MapNode, faults: list[Fault], warnings: list[Fault]) -> d
     if isinstance(space, Space) and values.get("objective", Objective()).metric == "val_loss":
         warnings.extend(_find_unlike_losses(space, tree.keys["objective"]))
     return values
+
+
+def _read_warm_start(node: Node, faults: list[Fault]) -> tuple[str, ...]:
+    """Read the names of earlier searches, each once."""
+    if not isinstance(node, ListNode):
+        faults.append(Fault(node.place, f"must be a list of searches' names, found {show(node)}; write [NAME]"))
+        return ()
+    names: list[str] = []
+    for item in node.items:
+        name = read_name(item, faults)
+        if name in names:
+            faults.append(Fault(item.place, f"the search {name} is given twice; keep one of them"))
+        elif name is not None:
+            names.append(name)
+    return tuple(names)
 
 
 def _read_first(node: Node, space: Any, stages: Any, faults: list[Fault]) -> tuple[Config, ...]:

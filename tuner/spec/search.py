@@ -162,6 +162,11 @@ class SearchSpec(SpecModel):
         description="Configurations that the first stage trains first, nested as the space is; what one leaves out is "
         "filled in.",
     )
+    warm_start: tuple[str, ...] = Field(
+        default=(),
+        description="Names of earlier searches that the first stage learns from, on other data too: their best "
+        "configurations are tried first, and their trials that lie in the space are observations of the model.",
+    )
 
 
 class TrainingSpec(SpecModel):

@@ -9,7 +9,7 @@ constant is a choice of one option.
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from pydantic import Field
 
@@ -57,6 +57,17 @@ class Choice(SpecModel):
     options: tuple[Scalar, ...] = Field(min_length=1)
 
 
+class Prior(SpecModel):
+    """What the user takes for the best value before anything was tried, and how sure that is."""
+
+    guess: Scalar = Field(description="What is taken for the best value.")
+    confidence: Literal["low", "medium", "high"] = Field(
+        default="medium",
+        description="How near to the guess the best value is taken to lie: the deviation is a quarter, an eighth or a "
+        "twentieth of the range; of a choice, the guess weighs 2, 4 or 8 times as much as another option.",
+    )
+
+
 Distribution: TypeAlias = Uniform | LogUniform | Int | LogInt | Choice
 
 
@@ -73,11 +84,14 @@ class Parameter:
     condition : (str, str) or None
         The name of another parameter and its option under which this one exists; None where it always does.
         That other parameter may have a condition of its own.
+    prior : Prior or None
+        What the user believes of it; never of a constant.
     """
 
     name: str
     distribution: Distribution
     condition: tuple[str, str] | None = None
+    prior: Prior | None = None
 
     @property
     def key(self) -> str:
@@ -88,6 +102,12 @@ class Parameter:
     def is_constant(self) -> bool:
         """Whether there is nothing to search."""
         return isinstance(self.distribution, Choice) and len(self.distribution.options) == 1
+
+    def checked(self) -> "Parameter":
+        """Return this parameter, without its prior if nothing is to be guessed or the guess is no value of it."""
+        if self.prior is None or (not self.is_constant and is_inside(self.distribution, self.prior.guess)):
+            return self
+        return dataclasses.replace(self, prior=None)
 
 
 @dataclass(frozen=True)
@@ -144,7 +164,10 @@ class Space:
         )
 
     def replace(self, distributions: Mapping[str, Distribution]) -> "Space":
-        """Return this space with other distributions, less what depended on an option that is gone."""
+        """Return this space with other distributions, less what depended on an option that is gone.
+
+        A prior whose guess is gone goes too.
+        """
         kept: dict[str, Parameter] = {}
         for parameter in self.parameters:
             if parameter.condition is not None:
@@ -153,7 +176,7 @@ class Space:
                     continue
             kept[parameter.name] = dataclasses.replace(
                 parameter, distribution=distributions.get(parameter.name, parameter.distribution)
-            )
+            ).checked()
         return Space(tuple(kept.values()))
 
 

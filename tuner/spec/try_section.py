@@ -1,8 +1,8 @@
 """The ``try`` section: configurations that are to be trained first, whole or in part."""
 
-from tuner.spec.domain import show_value
+from tuner.spec.domain import describe, show_value
 from tuner.spec.faults import Fault, enumerate_words, suggest_among
-from tuner.spec.space import Choice, Config, Distribution, Int, Scalar, Space, Uniform, is_inside
+from tuner.spec.space import Config, Scalar, Space, is_inside
 from tuner.spec.space_section import read_point
 from tuner.spec.yaml_tree import ListNode, Node, show
 
@@ -58,18 +58,10 @@ def explain_misfit(space: Space, name: str, value: Scalar) -> str | None:
     distribution = parameters[name].distribution
     if is_inside(distribution, value):
         return None
-    return f"must lie in the space, which has {_describe(distribution)}, found {show_value(value)}"
+    return f"must lie in the space, which has {describe(distribution)}, found {show_value(value)}"
 
 
 def _nest(name: str) -> str:
     """Write a dotted name as the YAML nests it: ``architecture: {resnet: {depth: ...}}``."""
     first, *rest = name.split(".")
     return f"{first}: {''.join(f'{{{part}: ' for part in rest)}...{'}' * len(rest)}"
-
-
-def _describe(distribution: Distribution) -> str:
-    if isinstance(distribution, Choice):
-        return enumerate_words([show_value(option) for option in distribution.options])
-    step = distribution.step if isinstance(distribution, Int | Uniform) else None
-    ends = f"{show_value(distribution.low)} to {show_value(distribution.high)}"
-    return ends if step in {None, 1} else f"{ends} in steps of {show_value(step)}"

@@ -9,7 +9,7 @@ from typing import Protocol
 from tuner.spec.search import Stage
 from tuner.spec.space import Config, Space
 from tuner.strategy.stage_search import StageSearch, derive_stage_seed, find_space
-from tuner.strategy.trial_view import Before
+from tuner.strategy.trial_view import Before, TrialView
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,24 @@ class Search:
         What all suggestions are drawn from.
     first : sequence of configs
         What the first stage tries first.
+    warm_start : sequence of tuples of TrialView
+        What it learns from other searches.
     """
 
-    def __init__(self, stages: Sequence[Stage], space: Space, *, seed: int, first: Sequence[Config] = ()) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        space: Space,
+        *,
+        seed: int,
+        first: Sequence[Config] = (),
+        warm_start: Sequence[tuple[TrialView, ...]] = (),
+    ) -> None:
         self._stages = stages
         self._space = space
         self._seed = seed
         self._first = first
+        self._warm_start = warm_start
         self._searches: list[StageSearch] = []
         self._open(None)
 
@@ -170,5 +181,13 @@ class Search:
         index = len(self._searches)
         stage = self._stages[index]
         space, _ = find_space(stage, self._space, before)
-        seed, first = derive_stage_seed(self._seed, index), self._first if index == 0 else ()
-        self._searches.append(StageSearch(stage, space, before, seed=seed, first=first))
+        self._searches.append(
+            StageSearch(
+                stage,
+                space,
+                before,
+                seed=derive_stage_seed(self._seed, index),
+                first=self._first if index == 0 else (),
+                warm_start=self._warm_start if index == 0 else (),
+            )
+        )

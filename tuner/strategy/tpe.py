@@ -14,8 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 from tuner.spec.space import Choice, Distribution, Int, LogInt, LogUniform, Parameter, Scalar, Space, Uniform
 from tuner.strategy.draws import draw, first_new, generators, index_of, on_grid
 from tuner.strategy.model_free import QuasiRandomSampler
+from tuner.strategy.prior import SHARE, Belief, fade
 from tuner.strategy.ranking import has_result
-from tuner.strategy.trial_view import TrialView
+from tuner.strategy.trial_view import STAGE_BEFORE, TrialView
 
 NUM_MODEL_ATTEMPTS = 4
 
@@ -52,10 +53,11 @@ class RungAwareTpe:
       model keeps what was learnt about poor regions; those that diverged or failed; and those that run (the constant
       liar), so that workers that ask at the same time are sent to different places.
     - The start and the random share follow a scrambled Sobol sequence [2]_, indexed by the trial's number.
+    - Where there are priors, a share of the suggestions is drawn from them: one that gets smaller as trials end.
 
-    Trials carried over from an earlier stage are modelled, by the same rule, only until a rung has enough of
-    the stage's own. They trained on another schedule, where a rung's value means something else, so the two
-    are never in one model.
+    Trials carried over from an earlier stage, or else those of another search, are modelled, by the same rule, only
+    until a rung has enough of the stage's own. They trained on another schedule, where a rung's value means something
+    else, so the two are never in one model.
 
     References
     ----------
@@ -71,20 +73,28 @@ class RungAwareTpe:
         self._random_share = random_share
         free = [parameter for parameter in space.parameters if not parameter.is_constant]
         self._sequence = QuasiRandomSampler(space, seed=seed)
+        self._spread = QuasiRandomSampler(space, seed=seed, heeds_priors=False)
+        self._belief = Belief(space)
         self._distributions = {parameter.name: _to_optuna(parameter.distribution) for parameter in free}
         self._num_needed = _count_most_active(space) + 2
 
     def ask(self, number: int, history: Sequence[TrialView]) -> dict[str, Scalar]:
         """Suggest what the model likes best, or a quasi-random point; see `sampler.Sampler.ask`."""
-        return first_new(history, self._propose(number, self._choose_lesson(history)))
+        num_ended = sum(trial.state != "running" and not trial.is_foreign for trial in history)
+        prior_share = 0.0 if self._belief.is_empty else min(SHARE, fade(num_ended))
+        return first_new(history, self._propose(number, self._choose_lesson(history), prior_share))
 
-    def _propose(self, number: int, lesson: Sequence[FrozenTrial]) -> Iterator[dict[str, Scalar]]:
+    def _propose(self, number: int, lesson: Sequence[FrozenTrial], prior_share: float) -> Iterator[dict[str, Scalar]]:
         rngs = generators(self._seed, number)
-        if lesson and next(rngs).random() >= self._random_share:
+        if not lesson:
+            yield self._sequence.at(number)
+        elif (chance := next(rngs).random()) < self._random_share:
+            yield self._spread.at(number)
+        elif chance < self._random_share + prior_share:
+            yield self._belief.draw(next(rngs))
+        else:
             for rng in itertools.islice(rngs, NUM_MODEL_ATTEMPTS):
                 yield self._ask_model(lesson, rng)
-        else:
-            yield self._sequence.at(number)
         yield from (draw(self._space, rng) for rng in rngs)
 
     def _ask_model(self, lesson: Sequence[FrozenTrial], rng: np.random.Generator) -> dict[str, Scalar]:
@@ -108,14 +118,17 @@ class RungAwareTpe:
     def _choose_lesson(self, history: Sequence[TrialView]) -> list[FrozenTrial]:
         """Return what the model is to learn from; nothing while no rung has enough trials."""
         own = [trial for trial in history if not trial.is_carried]
-        carried = [trial for trial in history if trial.is_carried]
-        lengths = sorted({len(trial.values) for trial in carried if has_result(trial)})
-        for trials, epochs in ((own, self._stage_rungs), (carried, lengths)):
+        past: dict[str, list[TrialView]] = {STAGE_BEFORE: []}  # before other searches
+        for trial in history:
+            if trial.is_carried:
+                past.setdefault(trial.origin, []).append(trial)
+        lengths = [sorted({len(trial.values) for trial in carried if has_result(trial)}) for carried in past.values()]
+        for trials, epochs in ((own, self._stage_rungs), *zip(past.values(), lengths, strict=True)):
             for rung in reversed(epochs):
                 values = [_value_at(trial, rung) for trial in trials]
                 if sum(value is not None for value in values) >= self._num_needed:
                     told = list(zip(trials, values, strict=True))
-                    if trials is carried:
+                    if trials is not own:
                         told += [(trial, None) for trial in own if trial.state == "running"]
                     return [self._freeze(i, trial, value) for i, (trial, value) in enumerate(told)]
         return []

@@ -7,6 +7,7 @@ from typing import Literal
 
 from tuner.spec.space import Scalar, Space
 
+STAGE_BEFORE = "the stage before"  # no search can be called so
 State = Literal["running", "complete", "stopped", "diverged", "failed"]
 
 
@@ -26,15 +27,25 @@ class TrialView:
     state : str
         running; complete: reached its stage's last epoch; stopped: by halving or a limit; diverged; failed:
         by an error.
-    is_carried : bool
-        Whether it comes from an earlier stage.
+    origin : str
+        Where it comes from: empty for the stage's own; STAGE_BEFORE; or the name of another search.
     """
 
     number: int
     config: Mapping[str, Scalar]
     values: tuple[float, ...]
     state: State
-    is_carried: bool = False
+    origin: str = ""
+
+    @property
+    def is_carried(self) -> bool:
+        """Whether it comes from an earlier stage or another search."""
+        return bool(self.origin)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it comes from another search, whose values may mean something else."""
+        return self.origin not in {"", STAGE_BEFORE}
 
     @property
     def best(self) -> float:
