@@ -105,7 +105,7 @@ _CONDITIONAL = Space(
 )
 
 
-_BEST: Config = {
+BEST: Config = {
     "architecture": "resnet",
     "architecture.resnet.depth": 20,
     "architecture.resnet.width": 64,
@@ -162,8 +162,8 @@ def conditional(*, crossing: bool) -> Problem:
         error, slowness = _error(config, slow)
         return 1 - error - (0.9 - error) * math.exp(-MAX_EPOCHS / slowness)
 
-    assert _CONDITIONAL.contains(_BEST)
-    return Problem("crossing" if crossing else "conditional", _CONDITIONAL, curve, truth, truth(_BEST))
+    assert _CONDITIONAL.contains(BEST)
+    return Problem("crossing" if crossing else "conditional", _CONDITIONAL, curve, truth, truth(BEST))
 
 
 _NUM_VALIDATION = 1800  # images that the table's accuracies were measured on

@@ -20,7 +20,7 @@ from tuner.execute.task import TrainFunction
 from tuner.execute.views import view_records
 from tuner.spec import dump_spec, load_text
 from tuner.spec.search import FinishedSearch, SearchSpec
-from tuner.strategy.trial_view import Before
+from tuner.strategy.trial_view import Before, TrialView
 from tuner.track.ledger import Ledger
 from tuner.track.mirror_process import MirrorProcess, NoMirror
 from tuner.train.data import prepare
@@ -106,6 +106,7 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
                     mirror.notice()
             return "complete"
         before = read_before(spec, around.results)
+        sources = {} if ledger.stages() else read_sources(spec, around.results)  # the ledger has what was taken
         for note in prepare(spec.data, around.cache).notes:
             watcher.say(f"data: {note}")
         loading = Thread(target=import_module, args=("tuner.execute.drive",), daemon=True)
@@ -116,7 +117,16 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
             refuse_useless_limits(spec.limits, placement)
             provenance = {**around.provenance, "search_id": search_id(ledger)}
             run = SearchRun(
-                spec, ledger, folder, around.cache, placement, before, provenance, watcher.say, mirror.notice
+                spec,
+                ledger,
+                folder,
+                around.cache,
+                placement,
+                before,
+                provenance,
+                watcher.say,
+                mirror.notice,
+                sources=sources,
             )
             watcher.begin(run)
             with contextlib.ExitStack() as ending:  # each of these, whatever becomes of the others
@@ -240,6 +250,27 @@ def search_id(ledger: Ledger) -> str:
     """Return the id that tells this search from others of its name, making one for a new search."""
     stages = ledger.stages()
     return str(stages[0].attributes["search_id"]) if stages else uuid.uuid4().hex
+
+
+def read_sources(spec: SearchSpec, results: Path) -> dict[str, tuple[TrialView, ...]]:
+    """Read the searches that a search learns from: of each the latest stage in which a trial is complete.
+
+    Raises
+    ------
+    SearchNotFoundError
+        If one of them is not there, or none of its trials has ended.
+    """
+    sources = {}
+    for i, name in enumerate(spec.warm_start):
+        for stage in reversed(Ledger.open(results / name).stages()):
+            records = stage.trials()
+            if any(record.state == "complete" for record in records):
+                one_objective = spec.objective.model_copy(update={"also": ()})  # the others may not be recorded there
+                sources[name] = view_records(records, one_objective, maximize=stage.maximize)
+                break
+        else:
+            raise SearchNotFoundError(f"warm_start[{i}]: search {name!r} has no complete trial yet; finish it first")
+    return sources
 
 
 def read_before(spec: SearchSpec, results: Path) -> Before | None:

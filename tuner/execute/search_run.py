@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import RunError
+from tuner.errors import InputError, RunError
 from tuner.execute.placement import Placement
 from tuner.execute.stage_run import GPU_SECONDS, StageRun
 from tuner.execute.task import TrialTask
-from tuner.spec import dump_spec
+from tuner.spec import dump_spec, explain_misfit
 from tuner.spec.search import SearchSpec, Stage
 from tuner.spec.space import Space
 from tuner.strategy.ends import Ends
 from tuner.strategy.stage_search import derive_stage_seed, find_space
 from tuner.strategy.trial_view import Before, TrialView
+from tuner.strategy.warm_start import choose_trials, write_warm_start
 from tuner.track.ledger import Ledger, StageLedger
 
 KEEP_TIME_EVERY_S = 5.0  # what a search that is killed forgets of its time
@@ -85,6 +86,8 @@ class SearchRun:
         Called when something was recorded.
     clock : function
         Seconds that only grow.
+    sources : mapping from names to trials
+        Other searches that a search that has not begun learns from.
 
     Attributes
     ----------
@@ -106,6 +109,7 @@ class SearchRun:
         say: Callable[[str], None],
         notice: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        sources: Mapping[str, tuple[TrialView, ...]] | None = None,
     ) -> None:
         self.spec = spec
         self.error: Exception | None = None
@@ -118,6 +122,7 @@ class SearchRun:
         self._say = say
         self._notice = notice
         self._clock = clock
+        self._sources = sources or {}
         self._lock = threading.RLock()  # whoever watches asks from another thread
         self._began: float | None = None  # with the first trial: waiting for machines is no search
         self._elapsed_before: float = sum(stage.attributes.get("elapsed_s", 0.0) for stage in ledger.stages())
@@ -303,14 +308,20 @@ class SearchRun:
     def _begin(self, stage: Stage, before: Before | None) -> StageRun:
         whole = self.spec.space if isinstance(self.spec.space, Space) else None
         space, reasons = find_space(stage, whole, before)
+        own = self.spec.model_copy(update={"space": space, "first": self.spec.first if self._index == 0 else ()})
+        chosen: list[tuple[TrialView, ...]] = []
+        if self._index == 0:
+            self._check_first(space)
+            chosen = [choose_trials(name, trials, space) for name, trials in self._sources.items()]
         ledger = self._ledger.begin_stage(
             stage.name,
             maximize=self.spec.objective.mode == "max",
             index=self._index,
             metric=self.spec.objective.metric,
             seed=self.spec.seed,
-            spec=dump_spec(self.spec.model_copy(update={"space": space})),
+            spec=dump_spec(own),
             asked=dump_spec(self.spec),
+            warm_start=write_warm_start(chosen),
             narrowing=[dataclasses.asdict(reason) for reason in reasons],
             **self._provenance,
         )
@@ -320,6 +331,10 @@ class SearchRun:
             self._say(f"  {reason.name}: {change}: {reason.text}")
         run = self._open(stage, space, ledger, before)
         self._say(f"  {run.search.choices}")
+        for (name, trials), taken in zip(self._sources.items() if chosen else (), chosen, strict=True):
+            num_fitting = sum(space.contains(trial.config) for trial in trials)
+            used = f"; {len(taken)} of them are learnt from" if taken else ", so nothing is learnt from it"
+            self._say(f"  warm start: {num_fitting} of {len(trials)} trials of {name} lie in the space{used}")
         return run
 
     def _resume(self, stage: Stage, ledger: StageLedger, before: Before | None) -> StageRun:
@@ -335,15 +350,28 @@ class SearchRun:
 
     def _open(self, stage: Stage, space: Space, ledger: StageLedger, before: Before | None) -> StageRun:
         self._stage_began, self._stage_elapsed_before = self.elapsed_s, ledger.attributes.get("elapsed_s", 0.0)
-        seed = derive_stage_seed(self.spec.seed, self._index)
         return StageRun(
             stage,
             space,
             ledger,
             before,
             objective=self.spec.objective,
-            seed=seed,
+            seed=derive_stage_seed(self.spec.seed, self._index),
             ends=self._ends,
             folder=self._folder,
             say=self._say,
+            first=self.spec.first if self._index == 0 else (),
         )
+
+    def _check_first(self, space: Space) -> None:
+        """Refuse to try what lies outside a space that was not known when the file was read.
+
+        Raises
+        ------
+        InputError
+            If anything does.
+        """
+        for i, config in enumerate(self.spec.first):
+            for name, value in config.items():
+                if (misfit := explain_misfit(space, name, value)) is not None:
+                    raise InputError(f"try[{i}].{name}: {misfit}; the first stage has the finished search's space")

@@ -3,7 +3,7 @@
 import math
 import shutil
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tuner.strategy.ends import Ends
 from tuner.strategy.halving import Decision
 from tuner.strategy.stage_search import StageSearch
 from tuner.strategy.trial_view import Before, State
+from tuner.strategy.warm_start import read_warm_start
 from tuner.track.artifacts import write_artifacts
 from tuner.track.ledger import StageLedger
 
@@ -59,6 +60,12 @@ class StageRun:
         The search's folder.
     say : function
         Told, in one line, what is worth telling.
+    first : sequence of configs
+        What is tried before anything else: points of the space, or parts of such.
+
+    Notes
+    -----
+    What is learnt from other searches is what the ledger has of them under ``warm_start``.
     """
 
     def __init__(
@@ -73,6 +80,7 @@ class StageRun:
         ends: Ends,
         folder: Path,
         say: Callable[[str], None],
+        first: Sequence[Config] = (),
     ) -> None:
         self.ledger = ledger
         self._objective = objective
@@ -85,7 +93,16 @@ class StageRun:
         in_order = sorted(records, key=lambda r: math.inf if r.ended is None else r.ended.timestamp())
         views = [view_record(record, self._sign, objective) for record in in_order]
         self.search = StageSearch(
-            stage, space, before, views, seed=seed, sign=self._sign, ends=ends, num_objectives=1 + len(objective.also)
+            stage,
+            space,
+            before,
+            views,
+            seed=seed,
+            sign=self._sign,
+            ends=ends,
+            num_objectives=1 + len(objective.also),
+            first=first,
+            warm_start=read_warm_start(ledger.attributes.get("warm_start", [])),
         )
         ends.spend(sum(epoch.get(GPU_SECONDS, 0.0) for record in records for epoch in record.epochs))
         ended = [view.number for view in views if view.state != "running"]

@@ -38,11 +38,13 @@ from tuner.spec.space import (
     LogInt,
     LogUniform,
     Parameter,
+    Prior,
     Scalar,
     Space,
     Uniform,
     is_inside,
 )
+from tuner.spec.try_section import explain_misfit
 
 __all__ = [
     "ARCHITECTURES",
@@ -65,6 +67,7 @@ __all__ = [
     "Objective",
     "Optimizer",
     "Parameter",
+    "Prior",
     "ResNet",
     "Resources",
     "Scalar",
@@ -82,6 +85,7 @@ __all__ = [
     "dump_json_schema",
     "dump_spec",
     "dump_training_spec",
+    "explain_misfit",
     "find_owner",
     "is_inside",
     "load_spec",

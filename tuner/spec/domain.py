@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from tuner.spec.faults import Fault, enumerate_words, suggest
 from tuner.spec.hyperparameters import COMPONENTS
-from tuner.spec.space import Scalar
+from tuner.spec.space import Choice, Distribution, Int, Scalar, Uniform
 from tuner.spec.yaml_tree import Node, ScalarNode, show
 
 Kind = Literal["bool", "int", "float", "text"]
@@ -139,6 +139,15 @@ def show_value(value: Scalar | None) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     return str(value)
+
+
+def describe(distribution: Distribution) -> str:
+    """Say in words what a distribution can give: ``8, 14 or 20``, or ``2 to 10 in steps of 4``."""
+    if isinstance(distribution, Choice):
+        return enumerate_words([show_value(option) for option in distribution.options])
+    step = distribution.step if isinstance(distribution, Int | Uniform) else None
+    ends = f"{show_value(distribution.low)} to {show_value(distribution.high)}"
+    return ends if step in {None, 1} else f"{ends} in steps of {show_value(step)}"
 
 
 @functools.cache

@@ -85,6 +85,8 @@ def dump_spec(spec: SearchSpec) -> str:
         },
         "seed": spec.seed,
         "tracking": spec.tracking.model_dump(),
+        **({"try": [nest_config(config) for config in spec.first]} if spec.first else {}),
+        **({"warm_start": list(spec.warm_start)} if spec.warm_start else {}),
     }
     return write_yaml(tree)
 
@@ -146,6 +148,8 @@ def _nest_children(
                 if isinstance(option, str)
             }
         nested[parameter.key] = _nest_distribution(parameter.distribution, spaces if any(spaces.values()) else {})
+        if parameter.prior is not None:
+            nested[parameter.key]["prior"] = parameter.prior.model_dump()
     return nested
 
 

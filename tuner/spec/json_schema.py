@@ -34,6 +34,7 @@ from tuner.spec.sections import (
     STORE_PATTERN,
     find_owners,
 )
+from tuner.spec.space import Prior
 from tuner.spec.stages_section import STAGE_PATTERN
 
 Schema = dict[str, Any]
@@ -57,10 +58,14 @@ def build_json_schema() -> Schema:
         "limits": _build_limits(),
         "tracking": _build_tracking(),
     }
+    sections["warm_start"] = {"type": "array", "items": _build_name(), "uniqueItems": True}
+    search = _build_record(SearchSpec, sections, hidden=("first",))
+    first = {"type": "array", "items": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/space"}]}}
+    search["properties"]["try"] = {**first, **_annotate(SearchSpec.model_fields["first"])}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A search",
-        **_build_record(SearchSpec, sections),
+        **search,
         "$defs": dict(sorted(definitions.items())),
     }
 
@@ -246,23 +251,30 @@ def _build_words(key: str, domain: Domain, context: Context, definitions: Schema
     words = _build_domain(domain)
     mapping = {"$ref": f"#/$defs/{definition}"}
     choice = {"anyOf": [_build_list(words), mapping]}
-    return {"anyOf": [words, _build_object({"choice": choice}, ["choice"]), {**mapping, "maxProperties": 1}]}
+    drawn = _build_object({"choice": choice, "prior": _build_prior(words)}, ["choice"])
+    return {"anyOf": [words, drawn, {**mapping, "maxProperties": 1}]}
 
 
 def _build_numbers(domain: Domain) -> Schema:
     """Describe a hyperparameter without spaces of its own: a constant, a range or a choice."""
     value = _build_domain(domain)
-    parts = [value, _build_object({"choice": _build_list(value)}, ["choice"])]
+    prior = _build_prior(value)
+    parts = [value, _build_object({"choice": _build_list(value), "prior": prior}, ["choice"])]
     for kind in find_fitting(domain):
         end = {**value}
         if kind.startswith("log") and (domain.low is None or domain.low <= 0):
             end.pop("minimum", None)
             end["exclusiveMinimum"] = 0
-        properties: Schema = {kind: {"type": "array", "items": end, "minItems": 2, "maxItems": 2}}
+        ends = {"type": "array", "items": end, "minItems": 2, "maxItems": 2}
+        properties: Schema = {kind: ends, "prior": prior}
         if kind in STEPPED:
             properties["step"] = {"type": value["type"], "exclusiveMinimum": 0}
         parts.append(_build_object(properties, [kind]))
     return {"anyOf": parts}
+
+
+def _build_prior(value: Schema) -> Schema:
+    return {"anyOf": [value, _build_record(Prior, {"guess": value})]}
 
 
 def _build_list(item: Schema) -> Schema:

@@ -19,10 +19,11 @@ from tuner.spec.sections import (
     read_section,
     read_tracking,
 )
-from tuner.spec.space import Choice, Parameter, Scalar, Space, count_values
+from tuner.spec.space import Choice, Config, Parameter, Scalar, Space, count_values
 from tuner.spec.space_section import read_space
 from tuner.spec.stages_section import read_stages
-from tuner.spec.yaml_tree import MapNode, Node, ScalarNode, parse_yaml, show
+from tuner.spec.try_section import read_try
+from tuner.spec.yaml_tree import ListNode, MapNode, Node, ScalarNode, parse_yaml, show
 
 MOST_BYTES = 2**18
 SINGLE_MINDED = ("cmaes", "gp")  # samplers
@@ -141,12 +142,19 @@ def _read_search(tree: MapNode, faults: list[Fault], warnings: list[Fault]) -> d
         "resources": read_resources,
         "limits": read_limits,
         "tracking": read_tracking,
+        "warm_start": _read_warm_start,
+        "try": lambda node, _: node,  # once the space is known
     }
-    values = read_section(tree, SearchSpec, faults, readers)
+    values = read_section(tree, SearchSpec, faults, readers, hidden=("first",))
     if "limits" in values and all(key in values or key not in tree.entries for key in ("objective", "resources")):
         objective, resources = values.get("objective", Objective()), values.get("resources", Resources())
         faults.extend(find_useless_limits(tree.entries["limits"], values["limits"], objective, resources))
     space = values.get("space")
+    if values.get("name") in values.get("warm_start", ()):
+        message = f"a search cannot learn from itself, found {values['name']}; name an earlier one"
+        faults.append(Fault(tree.keys["warm_start"], message))
+    if "try" in values:
+        values["first"] = _read_first(values.pop("try"), space, values.get("stages"), faults)
     if isinstance(space, Space) and all(parameter.is_constant for parameter in space.parameters):
         message = "nothing varies, so every trial is the same; write a distribution: {loguniform: [1e-4, 1]}"
         warnings.append(Fault(tree.keys["space"], message))
@@ -170,6 +178,30 @@ def _read_search(tree: MapNode, faults: list[Fault], warnings: list[Fault]) -> d
         faults.extend(_find_continuous(space, tree))
         warnings.extend(_find_small_grids(space, values.get("stages") or (), tree))
     return values
+
+
+def _read_warm_start(node: Node, faults: list[Fault]) -> tuple[str, ...]:
+    """Read the names of earlier searches, each once."""
+    if not isinstance(node, ListNode):
+        faults.append(Fault(node.place, f"must be a list of searches' names, found {show(node)}; write [NAME]"))
+        return ()
+    names: list[str] = []
+    for item in node.items:
+        name = read_name(item, faults)
+        if name in names:
+            faults.append(Fault(item.place, f"the search {name} is given twice; keep one of them"))
+        elif name is not None:
+            names.append(name)
+    return tuple(names)
+
+
+def _read_first(node: Node, space: Any, stages: Any, faults: list[Fault]) -> tuple[Config, ...]:
+    """Read what is tried first, which the first stage must have trials for."""
+    first = read_try(node, space if isinstance(space, Space) else None, faults)
+    if stages and len(first) > stages[0].trials:
+        message = f"stage {stages[0].name} has {stages[0].trials} trials, found {len(first)} configurations to try"
+        faults.append(Fault(node.place, f"{message}; give it more trials, or take some out"))
+    return first
 
 
 def _find_continuous(space: Space, tree: MapNode) -> list[Fault]:

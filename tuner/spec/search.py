@@ -195,6 +195,16 @@ class SearchSpec(SpecModel):
     limits: Limits = Field(default=Limits(), description="When the search ends although trials are left.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="The same seed gives the same trials.")
     tracking: Tracking = Field(default=Tracking(), description="Where people look at the results.")
+    first: tuple[dict[str, Scalar], ...] = Field(
+        default=(),
+        description="Configurations that the first stage trains first, nested as the space is; what one leaves out is "
+        "filled in.",
+    )
+    warm_start: tuple[str, ...] = Field(
+        default=(),
+        description="Names of earlier searches that the first stage learns from, on other data too: their best "
+        "configurations are tried first, and their trials that lie in the space are observations of the model.",
+    )
 
 
 class TrainingSpec(SpecModel):

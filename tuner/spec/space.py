@@ -9,7 +9,7 @@ constant is a choice of one option.
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from pydantic import Field
 
@@ -17,6 +17,8 @@ from tuner.spec.model import SpecModel
 
 Scalar: TypeAlias = bool | int | float | str
 Config: TypeAlias = Mapping[str, Scalar]
+
+GRID_TOLERANCE = 1e-8  # in steps: Optuna's own, which the ledger goes by
 
 
 class Uniform(SpecModel):
@@ -55,6 +57,17 @@ class Choice(SpecModel):
     options: tuple[Scalar, ...] = Field(min_length=1)
 
 
+class Prior(SpecModel):
+    """What the user takes for the best value before anything was tried, and how sure that is."""
+
+    guess: Scalar = Field(description="What is taken for the best value.")
+    confidence: Literal["low", "medium", "high"] = Field(
+        default="medium",
+        description="How near to the guess the best value is taken to lie: the deviation is a quarter, an eighth or a "
+        "twentieth of the range; of a choice, the guess weighs 2, 4 or 8 times as much as another option.",
+    )
+
+
 Distribution: TypeAlias = Uniform | LogUniform | Int | LogInt | Choice
 
 
@@ -71,11 +84,14 @@ class Parameter:
     condition : (str, str) or None
         The name of another parameter and its option under which this one exists; None where it always does.
         That other parameter may have a condition of its own.
+    prior : Prior or None
+        What the user believes of it; never of a constant.
     """
 
     name: str
     distribution: Distribution
     condition: tuple[str, str] | None = None
+    prior: Prior | None = None
 
     @property
     def key(self) -> str:
@@ -86,6 +102,12 @@ class Parameter:
     def is_constant(self) -> bool:
         """Whether there is nothing to search."""
         return isinstance(self.distribution, Choice) and len(self.distribution.options) == 1
+
+    def checked(self) -> "Parameter":
+        """Return this parameter, without its prior if nothing is to be guessed or the guess is no value of it."""
+        if self.prior is None or (not self.is_constant and is_inside(self.distribution, self.prior.guess)):
+            return self
+        return dataclasses.replace(self, prior=None)
 
 
 @dataclass(frozen=True)
@@ -180,7 +202,10 @@ class Space:
         )
 
     def replace(self, distributions: Mapping[str, Distribution]) -> "Space":
-        """Return this space with other distributions, less what depended on an option that is gone."""
+        """Return this space with other distributions, less what depended on an option that is gone.
+
+        A prior whose guess is gone goes too.
+        """
         kept: dict[str, Parameter] = {}
         for parameter in self.parameters:
             if parameter.condition is not None:
@@ -189,7 +214,7 @@ class Space:
                     continue
             kept[parameter.name] = dataclasses.replace(
                 parameter, distribution=distributions.get(parameter.name, parameter.distribution)
-            )
+            ).checked()
         return Space(tuple(kept.values()))
 
 
@@ -204,11 +229,15 @@ def count_values(distribution: Distribution) -> int | None:
 
 
 def is_inside(distribution: Distribution, value: Scalar) -> bool:
-    """Tell whether a value could have been drawn from a distribution (a step is not looked at)."""
+    """Tell whether a value could have been drawn from a distribution."""
     if isinstance(distribution, Choice):
         return any(option == value and type(option) is type(value) for option in distribution.options)
     if isinstance(value, bool | str):
         return False
     if isinstance(distribution, Int | LogInt) and not isinstance(value, int):
         return False
-    return distribution.low <= value <= distribution.high
+    if not distribution.low <= value <= distribution.high:
+        return False
+    step = distribution.step if isinstance(distribution, Uniform | Int) else None
+    num_steps = 0.0 if step is None else (value - distribution.low) / step
+    return abs(num_steps - round(num_steps)) < GRID_TOLERANCE

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tuner.spec.domain import Domain, find_domain
+from tuner.spec.domain import Domain, describe, find_domain
 from tuner.spec.faults import Fault, Place, enumerate_words, suggest, suggest_among
 from tuner.spec.hyperparameters import COMPONENTS, Hyperparameters, find_owner
 from tuner.spec.ranges import RANGES, STEPPED, find_fitting, read_range
-from tuner.spec.space import Choice, Distribution, Parameter, Scalar, Space
+from tuner.spec.sections import read_section
+from tuner.spec.space import Choice, Distribution, Parameter, Prior, Scalar, Space, is_inside
 from tuner.spec.yaml_tree import ListNode, MapNode, Node, ScalarNode, printable, show
 
 
@@ -18,6 +19,7 @@ class _Entry:
     place: Place
     name: str
     owner: tuple[str, str]
+    domain: Domain
     conditions: tuple[tuple[str, str], ...]
 
     def meets(self, other: "_Entry") -> bool:
@@ -48,19 +50,36 @@ class _SpaceReader:
                 self._refuse(node.keys[key], _explain_unknown(key, prefix))
                 continue
             record, component = owner
-            entry = _Entry(node.keys[key], f"{prefix}{key}", (component, key), conditions)
+            domain = find_domain(record, key)
+            entry = _Entry(node.keys[key], f"{prefix}{key}", (component, key), domain, conditions)
             self.entries.append(entry)
-            self._read_value(entry, value, find_domain(record, key))
+            self._read_value(entry, value, domain)
 
     def _refuse(self, place: Place, message: str) -> None:
         self.faults.append(Fault(place, message))
 
-    def _add(self, entry: _Entry, distribution: Distribution) -> None:
+    def _add(self, entry: _Entry, distribution: Distribution, prior_node: Node | None = None) -> None:
         condition = entry.conditions[-1] if entry.conditions else None
-        parameter = Parameter(entry.name, distribution, condition)
+        prior = None if prior_node is None else self._read_prior(prior_node, entry.domain, distribution)
+        parameter = Parameter(entry.name, distribution, condition, prior).checked()
         if self.constants_only and not parameter.is_constant:
-            self._refuse(entry.place, "must be a constant, for a training has one configuration; write one value")
+            self._refuse(entry.place, "must be a constant, for this is one configuration; write one value")
         self.parameters.append(parameter)
+
+    def _read_prior(self, node: Node, domain: Domain, distribution: Distribution) -> Prior | None:
+        """Read a guess, or a mapping of it and how sure it is."""
+
+        def read_guess(node: Node, faults: list[Fault]) -> Scalar | None:
+            guess = domain.read(node, faults)
+            if guess is not None and not is_inside(distribution, guess):
+                self._refuse(node.place, f"the guess must be {describe(distribution)}, found {show(node)}")
+            return guess
+
+        if isinstance(node, ScalarNode):
+            node = MapNode(node.place, {"guess": node}, {"guess": node.place})
+        num_faults = len(self.faults)
+        values = read_section(node, Prior, self.faults, {"guess": read_guess})
+        return Prior(**values) if len(self.faults) == num_faults else None
 
     def _read_value(self, entry: _Entry, node: Node, domain: Domain) -> None:
         """Read what stands behind a hyperparameter: a constant, a distribution or a fixed alternative."""
@@ -78,11 +97,11 @@ class _SpaceReader:
             if kind != "choice":
                 drawn = read_range(kind, value_node, node.entries.get("step"), domain, self.faults)
                 if drawn is not None:
-                    self._add(entry, drawn)
+                    self._add(entry, drawn, node.entries.get("prior"))
             elif isinstance(value_node, MapNode):
-                self._read_alternatives(entry, value_node, domain)
+                self._read_alternatives(entry, value_node, domain, node.entries.get("prior"))
             else:
-                self._read_options(entry, value_node, domain)
+                self._read_options(entry, value_node, domain, node.entries.get("prior"))
 
     def _find_distribution(self, node: MapNode, domain: Domain) -> str | None:
         """Return the distribution's key if there is exactly one and nothing strange beside it."""
@@ -90,7 +109,7 @@ class _SpaceReader:
         if len(kinds) > 1:
             self._refuse(node.place, f"one distribution is allowed, found {enumerate_words(kinds, 'and')}; keep one")
             return None
-        strange = [key for key in node.entries if key not in {*kinds, "step"}]
+        strange = [key for key in node.entries if key not in {*kinds, "step", "prior"}]
         if not kinds:
             first = strange[0] if strange else ""
             self._refuse(node.keys.get(first, node.place), _explain_no_distribution(node, domain, first))
@@ -98,7 +117,8 @@ class _SpaceReader:
         for key in strange:
             self._refuse(
                 node.keys[key],
-                f"beside {kinds[0]} only step can stand, found {printable(key)}{suggest(key, ['step'])}",
+                f"beside {kinds[0]} only step and prior can stand, found {printable(key)}"
+                f"{suggest(key, ['step', 'prior'])}",
             )
         if "step" in node.entries and kinds[0] not in STEPPED:
             self._refuse(
@@ -108,7 +128,7 @@ class _SpaceReader:
             return None
         return kinds[0]
 
-    def _read_options(self, entry: _Entry, node: Node, domain: Domain) -> None:
+    def _read_options(self, entry: _Entry, node: Node, domain: Domain, prior_node: Node | None) -> None:
         if not isinstance(node, ListNode) or not node.items:
             self._refuse(node.place, f"must be a list of options, found {show(node)}; write choice: [a, b]")
             return
@@ -127,9 +147,9 @@ class _SpaceReader:
             elif value is not None:
                 options.append(value)
         if len(options) == len(node.items):
-            self._add(entry, Choice(options=tuple(options)))
+            self._add(entry, Choice(options=tuple(options)), prior_node)
 
-    def _read_alternatives(self, entry: _Entry, node: MapNode, domain: Domain) -> None:
+    def _read_alternatives(self, entry: _Entry, node: MapNode, domain: Domain, prior_node: Node | None = None) -> None:
         """Read options that bring spaces of their own."""
         if not node.entries:
             self._refuse(node.place, "must have an alternative or more, found {}; write choice: [a, b]")
@@ -146,7 +166,7 @@ class _SpaceReader:
             words = [str(word) for word in domain.words]
             self._refuse(node.keys[key], f"must be {domain.describe()}, found {printable(key)}{suggest(key, words)}")
         if len(known) == len(node.entries):
-            self._add(entry, Choice(options=tuple(known)))
+            self._add(entry, Choice(options=tuple(known)), prior_node)
         for key in known:
             conditions = (*entry.conditions, (entry.name, key))
             self.read_space(node.entries[key], f"{entry.name}.{key}.", conditions)
@@ -198,6 +218,25 @@ def read_space(node: Node, faults: list[Fault], *, constants_only: bool = False)
                 )
             )
     return Space(tuple(reader.parameters)) if len(faults) == num_faults else None
+
+
+def read_point(node: Node, faults: list[Fault]) -> list[tuple[Place, str, Scalar]]:
+    """Read a space in which nothing varies, and in which anything may be left out.
+
+    Returns
+    -------
+    list of (Place, str, value)
+        Where each parameter stands, its dotted name and its value, a parent before its children.
+    """
+    reader = _SpaceReader(faults, constants_only=True)
+    reader.read_space(node, "", ())
+    reader.check_overlaps()
+    places = {entry.name: entry.place for entry in reader.entries}
+    return [
+        (places[parameter.name], parameter.name, parameter.distribution.options[0])
+        for parameter in reader.parameters
+        if isinstance(parameter.distribution, Choice)
+    ]
 
 
 def _is_fixed(node: MapNode, domain: Domain) -> bool:

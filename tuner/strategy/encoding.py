@@ -65,12 +65,13 @@ class Encoding:
             elif steps:
                 column[:] = (np.minimum(np.floor(column * steps), steps - 1) + 0.5) / steps
             if parameter.condition is not None:
-                column[~self._exists(parameter, snapped)] = MIDDLE
+                column[~self.exists(parameter, snapped)] = MIDDLE
         return snapped
 
-    def _exists(self, parameter: Parameter, points: Points) -> NDArray[np.bool_]:
+    def exists(self, parameter: Parameter, points: Points) -> NDArray[np.bool_]:
         """Say for which points, whose earlier coordinates are snapped, a parameter exists."""
-        assert parameter.condition is not None
+        if parameter.condition is None:
+            return np.ones(len(points), dtype=bool)
         name, option = parameter.condition
         parent = self._space[name]
         assert isinstance(parent.distribution, Choice)
@@ -78,7 +79,7 @@ class Encoding:
             exists = np.ones(len(points), dtype=bool)
         else:
             exists = points[:, self._index[name]] == _share_below(parent.distribution, option)
-        return exists if parent.condition is None else exists & self._exists(parent, points)
+        return exists & self.exists(parent, points)
 
 
 def _snap_whole(distribution: LogInt, shares: Points) -> Points:

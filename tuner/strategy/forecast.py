@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from threadpoolctl import ThreadpoolController
 from tuner.spec.space import Config, Space
 from tuner.strategy.encoding import Encoding, Points
 from tuner.strategy.gaussian_process import Hyperparameters, MultiRungProcess, fit, prior_means
+from tuner.strategy.prior import SHARE, FadingBelief
 from tuner.strategy.ranking import has_result
 from tuner.strategy.trial_view import TrialView
 
@@ -109,6 +110,8 @@ class Forecaster:
 
     Trials carried over from an earlier stage trained on another schedule, where as many epochs mean something else:
     their values are rungs of their own below the stage's, and what they tell about it is learnt like anything else.
+    Those of another search too have rungs of their own; their best value is taken for the best one here, and distances
+    from it are in the units of either search, for the data may differ.
     """
 
     def __init__(self, space: Space, stage_rungs: Sequence[int]) -> None:
@@ -191,8 +194,8 @@ class Forecaster:
         told = [
             (-1 - i, trial, rung, trial.values[length - 1])
             for i, trial in enumerate(carried)
-            for rung, length in enumerate(lengths)
-            if len(trial.values) >= length and has_result(trial)
+            for rung, (origin, length) in enumerate(lengths)
+            if trial.origin == origin and len(trial.values) >= length and has_result(trial)
         ]
         told += [
             (trial.number, trial, rung, trial.values[epochs - 1])
@@ -200,6 +203,7 @@ class Forecaster:
             for rung, epochs in enumerate(self.stage_rungs, start=len(lengths))
             if len(trial.values) >= epochs and math.isfinite(trial.values[epochs - 1])
         ]
+        told = _translate(told)
         if told:
             worst, last = min(value for *_, value in told), len(lengths) + len(self.stage_rungs) - 1
             told += [(t.number, t, last, worst) for t in own if t.state in {"diverged", "failed"}]
@@ -219,9 +223,31 @@ class Forecaster:
         return known[1]
 
 
-def _find_lengths(carried: Sequence[TrialView]) -> list[int]:
-    """Return after how many epochs trials of an earlier stage are compared: the two greatest at which any ended."""
-    return sorted({len(trial.values) for trial in carried if has_result(trial)})[-MOST_LENGTHS:]
+def _find_lengths(carried: Sequence[TrialView]) -> list[tuple[str, int]]:
+    """Return after how many epochs trials from elsewhere are compared: the two greatest at which any there ended."""
+    return [
+        (origin, length)
+        for origin in dict.fromkeys(trial.origin for trial in carried)
+        for length in sorted({len(t.values) for t in carried if t.origin == origin and has_result(t)})[-MOST_LENGTHS:]
+    ]
+
+
+def _translate(told: list[tuple[int, TrialView, int, float]]) -> list[tuple[int, TrialView, int, float]]:
+    """Put the values of other searches on this one's scale; each is a number, a trial, a rung and a value."""
+    here = np.array([value for _, trial, _, value in told if not trial.is_foreign])
+    if len(here) in {0, len(told)}:
+        return told
+    scales = {}
+    for origin in {trial.origin for _, trial, _, _ in told if trial.is_foreign}:
+        there = Scale.of(np.array([value for _, trial, _, value in told if trial.origin == origin]))
+        # while little is known here, the distances there are the better guess
+        scales[origin] = there, replace(Scale.of(here), **({} if len(here) >= MIN_ROWS else {"unit": there.unit}))
+    return [
+        (number, trial, rung, scales[trial.origin][1].invert(float(scales[trial.origin][0].apply(np.array(value)))))
+        if trial.is_foreign
+        else (number, trial, rung, value)
+        for number, trial, rung, value in told
+    ]
 
 
 class Forecast:
@@ -280,7 +306,9 @@ class Forecast:
         """
         return float(self._measure(self._encoding.encode([config]), epochs_done)[0])
 
-    def find_most_promising(self, rng: np.random.Generator, *, is_thorough: bool = True) -> tuple[Points, float]:
+    def find_most_promising(
+        self, rng: np.random.Generator, *, is_thorough: bool = True, belief: FadingBelief | None = None
+    ) -> tuple[Points, float]:
         """Search for the new point of the greatest promise, see `measure_promise`.
 
         Parameters
@@ -289,29 +317,36 @@ class Forecast:
             Where the candidates come from.
         is_thorough : bool
             Whether to look closer around the best candidates too.
+        belief : FadingBelief or None
+            What the promise is weighed with.
 
         Returns
         -------
         (array, float)
-            The point, and the logarithm of its promise.
+            The point, and the logarithm of its promise, weighed.
         """
         with _libraries().limit(limits=1):
-            return self._search(rng, is_thorough=is_thorough)
+            return self._search(rng, is_thorough=is_thorough, belief=belief)
 
-    def _search(self, rng: np.random.Generator, *, is_thorough: bool) -> tuple[Points, float]:
+    def _search(
+        self, rng: np.random.Generator, *, is_thorough: bool, belief: FadingBelief | None
+    ) -> tuple[Points, float]:
         drawn = rng.random((NUM_DRAWN, len(self._encoding.parameters)))
+        if belief is not None:
+            num_believed = int(len(drawn) * min(SHARE, belief.weight))
+            drawn[:num_believed] = belief.belief.warp(drawn[:num_believed])
         near = [self._move(self._top, NUM_NEAR, step, rng) for step in COARSE_STEPS]
         points = self._encoding.snap(np.vstack([drawn, *near]))
-        promises = self._measure(points)
+        promises = self._measure(points, belief=belief)
         for step in FINE_STEPS if is_thorough else ():
             best = np.argsort(-promises, kind="stable")[:NUM_TOP]
             moved = self._encoding.snap(self._move(points[best], NUM_NEAR, step, rng))
             points = np.vstack([points[best], moved])
-            promises = np.concatenate([promises[best], self._measure(moved)])
+            promises = np.concatenate([promises[best], self._measure(moved, belief=belief)])
         best_of_all = int(np.argmax(promises))
         return points[best_of_all], float(promises[best_of_all])
 
-    def _measure(self, points: Points, epochs_done: int = 0) -> Floats:
+    def _measure(self, points: Points, epochs_done: int = 0, *, belief: FadingBelief | None = None) -> Floats:
         """Measure the promise of points; what to expect at the rungs ahead is asked of the process at once."""
         ahead = [epochs for epochs in self._epochs if epochs > epochs_done]
         costs = np.array(ahead, dtype=float) - epochs_done
@@ -328,7 +363,7 @@ class Forecast:
             later = self._expect_improvement(ends, (variance - shift**2)[:, None]) - improvement[:, None]
             rates = np.maximum(rates, _find_rate(np.exp(np.minimum(later, 600)), cost, costs[-1] - cost))
         promises: Floats = improvement + np.log(rates)
-        return promises
+        return promises if belief is None else promises + belief.measure(points)
 
     def _expect_improvement(self, mean: Floats, variance: Floats) -> Floats:
         """Return the logarithm of the expected improvement over the best."""

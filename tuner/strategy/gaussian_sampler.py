@@ -7,6 +7,7 @@ from tuner.spec.space import Scalar, Space
 from tuner.strategy.draws import draw, first_new, generators
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.model_free import QuasiRandomSampler
+from tuner.strategy.prior import Belief, FadingBelief, fade
 from tuner.strategy.trial_view import TrialView
 
 NUM_START = 10  # quasi-random points before a model is asked
@@ -17,7 +18,8 @@ class GaussianSampler:
     """Suggests what a Gaussian process over configs and rungs expects to improve most.
 
     The first points are quasi-random. After them each suggestion has the greatest expected improvement over the best
-    trial at the stage's last epoch, where trials that still run are taken to get where they are expected to.
+    trial at the stage's last epoch, where trials that still run are taken to get where they are expected to. Where
+    there are priors, the improvement is weighed with their density, the less the more trials have ended [3]_.
 
     Parameters
     ----------
@@ -33,10 +35,13 @@ class GaussianSampler:
     .. [1] Jones, Schonlau and Welch, "Efficient Global Optimization of Expensive Black-Box Functions", Journal of
        Global Optimization 13, 1998.
     .. [2] Ginsbourger, Le Riche and Carraro, "Kriging is well-suited to parallelize optimization", 2010: the believer.
+    .. [3] Hvarfner et al., "piBO: Augmenting Acquisition Functions with User Beliefs for Bayesian Optimization", ICLR
+       2022, arXiv:2204.11051, equation 6.
     """
 
     def __init__(self, space: Space, forecaster: Forecaster, *, seed: int) -> None:
         self._sequence = QuasiRandomSampler(space, seed=seed)
+        self._belief = Belief(space)
         self._space = space
         self._forecaster = forecaster
         self._seed = seed
@@ -52,6 +57,8 @@ class GaussianSampler:
         if forecast is None:
             yield self._sequence.at(number)
         else:
+            num_ended = sum(trial.state != "running" and not trial.is_foreign for trial in history)
+            belief = None if self._belief.is_empty else FadingBelief(self._belief, fade(num_ended))
             for rng in itertools.islice(rngs, NUM_MODEL_ATTEMPTS):
-                yield self._forecaster.encoding.decode(forecast.find_most_promising(rng)[0])
+                yield self._forecaster.encoding.decode(forecast.find_most_promising(rng, belief=belief)[0])
         yield from (draw(self._space, rng) for rng in rngs)

@@ -11,7 +11,7 @@ from tuner.spec.space import Choice, Distribution, Int, LogInt, LogUniform, Para
 from tuner.strategy.draws import index_of
 from tuner.strategy.interval import End, find_limits, fit_range
 from tuner.strategy.ranking import rank_trials
-from tuner.strategy.trial_view import TrialView
+from tuner.strategy.trial_view import STAGE_BEFORE, TrialView
 
 MIN_TRIALS = 8
 MIN_BEST = 5
@@ -114,8 +114,8 @@ def narrow(space: Space, trials: Sequence[TrialView], narrow: Narrow) -> Narrowi
     )
 
 
-def carry(trials: Sequence[TrialView], space: Space) -> tuple[TrialView, ...]:
-    """Pick the trials of an earlier stage that lie in a new space, and mark them as carried.
+def carry(trials: Sequence[TrialView], space: Space, origin: str = STAGE_BEFORE) -> tuple[TrialView, ...]:
+    """Pick the trials of an earlier stage that lie in a new space, and mark where they come from.
 
     Parameters
     ----------
@@ -123,9 +123,11 @@ def carry(trials: Sequence[TrialView], space: Space) -> tuple[TrialView, ...]:
         Of an earlier stage. Those that never ended are left out: they would count as running for ever.
     space : Space
         The next stage's.
+    origin : str
+        Their mark.
     """
     return tuple(
-        dataclasses.replace(trial, is_carried=True)
+        dataclasses.replace(trial, origin=origin)
         for trial in trials
         if trial.state != "running" and space.contains(trial.config)
     )

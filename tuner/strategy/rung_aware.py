@@ -16,8 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 from tuner.spec.space import Choice, Distribution, Int, LogInt, LogUniform, Parameter, Scalar, Space, Uniform
 from tuner.strategy.draws import at, draw, first_new, generators, index_of, on_grid
 from tuner.strategy.model_free import QuasiRandomSampler
+from tuner.strategy.prior import SHARE, Belief, fade
 from tuner.strategy.ranking import has_result
-from tuner.strategy.trial_view import TrialView
+from tuner.strategy.trial_view import STAGE_BEFORE, TrialView
 
 NUM_MODEL_ATTEMPTS = 4
 
@@ -49,9 +50,11 @@ class RungAwareSampler(ABC):
 
     Notes
     -----
-    Trials carried over from an earlier stage are learnt from, by the same rule, only until a rung has enough of
-    the stage's own. They trained on another schedule, where a rung's value means something else, so the two
-    are never in one model.
+    Trials carried over from an earlier stage, or else those of another search, are learnt from, by the same rule, only
+    until a rung has enough of the stage's own. They trained on another schedule, where a rung's value means something
+    else, so the two are never in one model.
+
+    Where there are priors, a share of the suggestions is drawn from them: one that gets smaller as trials end.
     """
 
     def __init__(
@@ -70,12 +73,16 @@ class RungAwareSampler(ABC):
         self._random_share = random_share
         free = [parameter for parameter in space.parameters if not parameter.is_constant]
         self._sequence = QuasiRandomSampler(space, seed=seed)
+        self._spread = QuasiRandomSampler(space, seed=seed, heeds_priors=False)
+        self._belief = Belief(space)
         self._distributions = {parameter.name: _to_optuna(parameter.distribution) for parameter in free}
         self._num_active = _count_most_active(space)
 
     def ask(self, number: int, history: Sequence[TrialView]) -> dict[str, Scalar]:
         """Suggest what the rung's trials say is best, or a quasi-random point; see `sampler.Sampler.ask`."""
-        return first_new(history, self._propose(number, self._choose_lesson(history)))
+        num_ended = sum(trial.state != "running" and not trial.is_foreign for trial in history)
+        prior_share = 0.0 if self._belief.is_empty else min(SHARE, fade(num_ended))
+        return first_new(history, self._propose(number, self._choose_lesson(history), prior_share))
 
     @abstractmethod
     def _learn(self, lesson: Sequence[FrozenTrial], rng: np.random.Generator) -> Suggest:
@@ -86,13 +93,17 @@ class RungAwareSampler(ABC):
         study = Study("lesson", _Snapshot(trials, self._num_objectives), sampler=engine)
         return study, _freeze(len(trials), {}, {}, values=None)
 
-    def _propose(self, number: int, lesson: Sequence[FrozenTrial]) -> Iterator[dict[str, Scalar]]:
+    def _propose(self, number: int, lesson: Sequence[FrozenTrial], prior_share: float) -> Iterator[dict[str, Scalar]]:
         rngs = generators(self._seed, number)
-        if lesson and next(rngs).random() >= self._random_share:
+        if not lesson:
+            yield self._sequence.at(number)
+        elif (chance := next(rngs).random()) < self._random_share:
+            yield self._spread.at(number)
+        elif chance < self._random_share + prior_share:
+            yield self._belief.draw(next(rngs))
+        else:
             for rng in itertools.islice(rngs, NUM_MODEL_ATTEMPTS):
                 yield self._ask_model(lesson, rng)
-        else:
-            yield self._sequence.at(number)
         yield from (draw(self._space, rng) for rng in rngs)
 
     def _ask_model(self, lesson: Sequence[FrozenTrial], rng: np.random.Generator) -> dict[str, Scalar]:
@@ -118,17 +129,25 @@ class RungAwareSampler(ABC):
     def _choose_lesson(self, history: Sequence[TrialView]) -> list[FrozenTrial]:
         """Return what the model is to learn from; nothing while no rung has enough trials."""
         own = [trial for trial in history if not trial.is_carried]
-        carried = [trial for trial in history if trial.is_carried]
-        lengths = sorted({len(trial.values) for trial in carried if has_result(trial)})
-        for trials, epochs in ((own, self._stage_rungs), (carried, lengths)):
+        past: dict[str, list[TrialView]] = {STAGE_BEFORE: []}  # before other searches
+        for trial in history:
+            if trial.is_carried:
+                past.setdefault(trial.origin, []).append(trial)
+        lengths = [sorted({len(trial.values) for trial in carried if has_result(trial)}) for carried in past.values()]
+        for trials, epochs in ((own, self._stage_rungs), *zip(past.values(), lengths, strict=True)):
             for rung in reversed(epochs):
-                values = [_values_at(trial, rung) for trial in trials]
+                values = [self._values_at(trial, rung) for trial in trials]
                 if sum(value is not None for value in values) >= self._num_active + 2:
                     told = list(zip(trials, values, strict=True))
-                    if trials is carried:
+                    if trials is not own:
                         told += [(trial, None) for trial in own if trial.state == "running"]
                     return [self._freeze(i, trial, reached) for i, (trial, reached) in enumerate(told)]
         return []
+
+    def _values_at(self, trial: TrialView, rung: int) -> tuple[float, ...] | None:
+        """Return a trial's objectives at a rung; None where there is no result, or not in each of them."""
+        values = trial.at(rung) if has_result(trial) and len(trial.values) >= rung else ()
+        return values if len(values) == self._num_objectives and all(map(math.isfinite, values)) else None
 
     def _freeze(self, number: int, trial: TrialView, values: Sequence[float] | None) -> FrozenTrial:
         distributions = {name: self._distributions[name] for name in trial.config if name in self._distributions}
@@ -188,12 +207,6 @@ def _freeze(
         intermediate_values={},
         trial_id=number,
     )
-
-
-def _values_at(trial: TrialView, rung: int) -> tuple[float, ...] | None:
-    """Return a trial's objectives at a rung; None where there is no result, or not in each of them."""
-    values = trial.at(rung) if has_result(trial) and len(trial.values) >= rung else (math.nan,)
-    return values if all(map(math.isfinite, values)) else None
 
 
 def _count_most_active(space: Space) -> int:

@@ -124,10 +124,14 @@ def build_sampler(
     seed : int, at least 0
         The stage's own.
     first : sequence of configs
-        What the first trials train, before anything is suggested; all of them points of the space.
+        What the first trials train, before anything is suggested: points of the space, or parts of such, which the
+        quasi-random sequence makes whole. What comes twice is trained once.
     num_objectives : int, at least 1
         How many objectives there are.
     """
+    sequence = QuasiRandomSampler(space, seed=seed)
+    whole = [sequence.at(i, config) for i, config in enumerate(first)]
+    different = list({frozenset(config.items()): config for config in whole}.values())
     sampler: Sampler
     stage_rungs = forecaster.stage_rungs
     match kind:
@@ -145,4 +149,4 @@ def build_sampler(
             sampler = GridSampler(space, seed=seed)
         case "random":
             sampler = RandomSampler(space, seed=seed)
-    return FirstThen(space, first, sampler) if first else sampler
+    return FirstThen(space, different, sampler) if different else sampler

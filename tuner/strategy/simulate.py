@@ -10,7 +10,7 @@ from tuner.spec.search import Limits, Stage
 from tuner.spec.space import Config, Space
 from tuner.strategy.ends import Ends
 from tuner.strategy.stage_search import StageSearch, derive_stage_seed, find_space
-from tuner.strategy.trial_view import Before
+from tuner.strategy.trial_view import Before, TrialView
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,10 @@ class Search:
         When it ends although trials are left, ``gpu_hours`` apart: there are no GPUs here. None for no limits.
     clock : function
         Seconds on the made-up clock, for a limit of time: whoever sees the events knows.
+    first : sequence of configs
+        What the first stage tries first.
+    warm_start : sequence of tuples of TrialView
+        What it learns from other searches.
 
     Attributes
     ----------
@@ -160,12 +164,16 @@ class Search:
         seed: int,
         limits: Limits | None = None,
         clock: Callable[[], float] = lambda: 0.0,
+        first: Sequence[Config] = (),
+        warm_start: Sequence[tuple[TrialView, ...]] = (),
     ) -> None:
         if limits is not None and limits.gpu_hours is not None:
             raise ValueError("a simulated search holds no GPUs, so their hours cannot be limited")
         self._stages = stages
         self._space = space
         self._seed = seed
+        self._first = first
+        self._warm_start = warm_start
         self._clock = clock
         self._ends = Ends(limits or Limits())
         self._searches: list[StageSearch] = []
@@ -209,5 +217,14 @@ class Search:
         index = len(self._searches)
         stage = self._stages[index]
         space, _ = find_space(stage, self._space, before)
-        seed = derive_stage_seed(self._seed, index)
-        self._searches.append(StageSearch(stage, space, before, seed=seed, ends=self._ends))
+        self._searches.append(
+            StageSearch(
+                stage,
+                space,
+                before,
+                seed=derive_stage_seed(self._seed, index),
+                ends=self._ends,
+                first=self._first if index == 0 else (),
+                warm_start=self._warm_start if index == 0 else (),
+            )
+        )

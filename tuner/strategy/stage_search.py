@@ -1,19 +1,22 @@
 """One stage's decisions: what is trained next, and who goes on. What Ray drives, and the simulator too."""
 
 import dataclasses
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from tuner.spec.search import Limits, Stage
-from tuner.spec.space import Space
+from tuner.spec.space import Config, Space
 from tuner.strategy.ends import Ends
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.halving import Decision, ForecastRule, PromiseRule, RankRule, Rule, SuccessiveHalving, find_rungs
 from tuner.strategy.narrow import Reason, carry, incumbents, narrow
 from tuner.strategy.pareto import FrontRule
+from tuner.strategy.prior import Belief
 from tuner.strategy.sampler import build_sampler, choose_kind
 from tuner.strategy.trial_view import Before, State, TrialView
+from tuner.strategy.warm_start import MOST_TRIED
 
 INCUMBENTS = 3  # the best of the stage before are tried first, at this stage's length
 
@@ -39,6 +42,10 @@ class StageSearch:
         Counts for the limits of the search; None for no limits.
     num_objectives : int, at least 1
         How many objectives there are; the first one stops and narrows.
+    first : sequence of configs
+        What is tried before anything else: points of the space, or parts of such.
+    warm_start : sequence of tuples of TrialView
+        For each other search that is learnt from, what `warm_start.choose_trials` chose of it; the best are tried too.
 
     Attributes
     ----------
@@ -59,19 +66,28 @@ class StageSearch:
         sign: float = 1.0,
         ends: Ends | None = None,
         num_objectives: int = 1,
+        first: Sequence[Config] = (),
+        warm_start: Sequence[tuple[TrialView, ...]] = (),
     ) -> None:
         self.stage = stage
         self.space = space
         recorded = tuple(trials)
         self.views = {trial.number: trial for trial in sorted(recorded, key=lambda trial: trial.number)}
         earlier = before.trials if before is not None and stage.narrow is not None else ()
-        self._carried = carry(earlier, space)
-        first = incumbents(earlier, space, min(INCUMBENTS, max(1, stage.trials // 8)))
+        self._carried = (*itertools.chain.from_iterable(warm_start), *carry(earlier, space))
+        num_warm = min(MOST_TRIED, max(1, stage.trials // 8 // max(1, len(warm_start))))
+        warm = [trial.config for trials in warm_start for trial in trials[:num_warm]]
+        first = [*first, *warm, *incumbents(earlier, space, min(INCUMBENTS, max(1, stage.trials // 8)))]
+        belief = Belief(space)
+        if not belief.is_empty and not earlier:
+            first.append(belief.guesses)
         own_seed = int(np.random.SeedSequence([seed, *stage.name.encode()]).generate_state(1)[0])
         kind, reason = choose_kind(stage, space, num_objectives)
         self.choices = f"sampler {kind}, {reason}"
         if kind == "grid":  # which ends the stage when it is done
             self.stage = stage.model_copy(update={"trials": min(stage.trials, space.count_points() or stage.trials)})
+        if not belief.is_empty:
+            self.choices += f"; it heeds what is guessed of {', '.join(belief.guesses)}"
         forecaster = Forecaster(space, find_rungs(stage.halving, stage.max_epochs))
         self._sampler = build_sampler(
             kind, space, forecaster, seed=own_seed, first=first, num_objectives=num_objectives

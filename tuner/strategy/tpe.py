@@ -34,6 +34,7 @@ class RungAwareTpe(RungAwareSampler):
       model keeps what was learnt about poor regions; those that diverged or failed; and those that run (the constant
       liar), so that workers that ask at the same time are sent to different places.
     - The start and the random share follow a scrambled Sobol sequence [2]_, indexed by the trial's number.
+    - Where there are priors, a share of the suggestions is drawn from them: one that gets smaller as trials end.
 
     References
     ----------

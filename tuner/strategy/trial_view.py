@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from tuner.spec.space import Scalar, Space
 
+STAGE_BEFORE = "the stage before"  # no search can be called so
 State = Literal["running", "complete", "stopped", "diverged", "failed"]
 
 
@@ -27,8 +28,8 @@ class TrialView:
     state : str
         running; complete: reached its stage's last epoch; stopped: by halving or a limit; diverged; failed:
         by an error.
-    is_carried : bool
-        Whether it comes from an earlier stage.
+    origin : str
+        Where it comes from: empty for the stage's own; STAGE_BEFORE; or the name of another search.
     also : tuple of tuples of float
         The further objectives after each epoch, larger is better: what they are at the best epoch so far, for it is
         that epoch's network which is kept. Empty where there is one objective.
@@ -38,8 +39,18 @@ class TrialView:
     config: Mapping[str, Scalar]
     values: tuple[float, ...]
     state: State
-    is_carried: bool = False
+    origin: str = ""
     also: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def is_carried(self) -> bool:
+        """Whether it comes from an earlier stage or another search."""
+        return bool(self.origin)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it comes from another search, whose values may mean something else."""
+        return self.origin not in {"", STAGE_BEFORE}
 
     @property
     def best(self) -> float:

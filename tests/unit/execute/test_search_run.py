@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
-from tuner.errors import RunError
+from tuner.errors import InputError, RunError, SearchNotFoundError
+from tuner.execute.experiment import read_sources
 from tuner.execute.placement import Placement
 from tuner.execute.search_run import HOPELESS, SearchRun
 from tuner.execute.task import LAST, MODEL, TrialTask
+from tuner.execute.views import view_records
 from tuner.spec import load_text
+from tuner.strategy.trial_view import Before
 from tuner.track.best import rank_trials
 from tuner.track.ledger import Ledger
 from tuner.track.results import build_table
@@ -55,6 +58,8 @@ def open_run(
     changes: tuple[str, ...] = (),
     notice: Callable[[], None] = lambda: None,
     placement: Placement | None = None,
+    before: Before | None = None,
+    say: Callable[[str], None] = lambda _: None,
     **more: Any,
 ) -> SearchRun:
     """The search as its ledger has it."""
@@ -63,7 +68,7 @@ def open_run(
     ledger = Ledger.open(folder, create=True)
     provenance = {"search_id": "0", "versions": {}}
     placement = placement or Placement(1, 0, 1)
-    return SearchRun(spec, ledger, folder, folder, placement, None, provenance, lambda _: None, notice, **more)
+    return SearchRun(spec, ledger, folder, folder, placement, before, provenance, say, notice, **more)
 
 
 def play(run: SearchRun) -> None:
@@ -122,6 +127,58 @@ def test_a_stage_says_whether_its_trials_train_on_growing_data(tmp_path: Path) -
         while run.report(task, measure(task, epoch)):
             epoch += 1
     assert grown == {"coarse": {True}, "fine": {False}}
+
+
+def test_what_is_to_be_tried_first_is_trained_first_and_in_the_first_stage_alone(tmp_path: Path) -> None:
+    changes = ("try=[{learning_rate: 0.1}, {architecture: {simple_cnn: {depth: 3}}, learning_rate: 0.2}]",)
+    play(open_run(tmp_path / "search", changes=changes))
+    coarse, fine = Ledger.open(tmp_path / "search").stages()
+    first, second, *others = (trial.config for trial in coarse.trials())
+    assert first["learning_rate"] == 0.1
+    assert second == {"architecture": "simple_cnn", "architecture.simple_cnn.depth": 3, "learning_rate": 0.2}
+    assert len(others) == 10
+    assert load_text(coarse.attributes["spec"]).first != () == load_text(fine.attributes["spec"]).first
+
+
+def test_what_lies_outside_a_finished_searchs_space_is_not_tried(tmp_path: Path) -> None:
+    play(open_run(tmp_path / "search"))
+    stage = Ledger.open(tmp_path / "search").stages()[0]
+    before = Before(stage.space, view_records(stage.trials(), Objective(), maximize=True))
+    changes = ("space={from: search}", "try=[{learning_rate: 2.0}]")
+    with pytest.raises(InputError, match=r"try\[0\].learning_rate: must lie in the space"):
+        open_run(tmp_path / "other", changes=changes, before=before)
+    assert Ledger.open(tmp_path / "other").stages() == []
+
+
+def test_what_was_learnt_from_another_search_is_recorded_and_needed_no_more(tmp_path: Path) -> None:
+    changes = ("warm_start=[earlier]",)
+    play(open_run(tmp_path / "earlier", changes=("name=earlier",)))
+    sources = read_sources(load_text(SPEC, overrides=changes), tmp_path)
+    said: list[str] = []
+    play(open_run(tmp_path / "whole", changes=changes, sources=sources, say=said.append))
+    best = Ledger.open(tmp_path / "earlier").stages()[-1].trials()
+    tried = Ledger.open(tmp_path / "whole").stages()[0].trials()[0]
+    assert tried.config == max(best, key=lambda trial: (len(trial.values), trial.value)).config
+    assert [line for line in said if "warm start" in line] == [
+        "  warm start: 5 of 5 trials of earlier lie in the space; 5 of them are learnt from"
+    ]
+    run = open_run(tmp_path / "halved", changes=changes, sources=sources)
+    for _ in range(4):
+        task = run.next_task()
+        assert task is not None
+        while run.report(
+            task, measure(task, task.epochs_recorded + len(run._run.search.views[task.number].values) + 1)
+        ):
+            pass
+    play(open_run(tmp_path / "halved", changes=changes))  # the earlier search may be gone by now
+    assert read(tmp_path / "halved") == read(tmp_path / "whole")
+
+
+def test_a_search_to_learn_from_must_be_there(tmp_path: Path) -> None:
+    open_run(tmp_path / "empty")
+    for name, message in (("nowhere", "no search is called 'nowhere'"), ("empty", "has no complete trial yet")):
+        with pytest.raises(SearchNotFoundError, match=message):
+            read_sources(load_text(SPEC, overrides=[f"warm_start=[{name}]"]), tmp_path)
 
 
 @pytest.mark.parametrize("reports", [1, 2, 7, 13, 19, 26, 31, 34])

@@ -19,6 +19,7 @@ from tuner.spec import (
     Narrow,
     Objective,
     Parameter,
+    Prior,
     Resources,
     Scalar,
     SearchSpec,
@@ -105,7 +106,11 @@ def _draw_level(
         taken.add((component, key))
         domain = find_domain(record, key)
         distribution = _draw_distribution(draw, domain)
-        parameters.append(Parameter(prefix + key, distribution, condition))
+        prior = None
+        if draw(st.booleans()):
+            guess = draw_value(distribution, random.Random(draw(st.integers())))
+            prior = Prior(guess=guess, confidence=draw(st.sampled_from(["low", "medium", "high"])))
+        parameters.append(Parameter(prefix + key, distribution, condition, prior).checked())
         if domain.takes_alternatives:
             assert isinstance(distribution, Choice)
             before, after = set(taken), set(taken)
@@ -163,6 +168,9 @@ def searches(draw: st.DrawFn) -> SearchSpec:
     if draw(st.booleans()):
         data = {"name": "parquet", "path": draw(TEXTS), "label_column": draw(st.none() | TEXTS)}
     gpus = draw(st.just("auto") | st.floats(0, 1) | st.integers(2, 8).map(float))
+    first = []
+    if isinstance(space, Space):
+        first = [draw_part(space, draw(st.integers())) for _ in range(draw(st.integers(0, min(3, stages[0].trials))))]
     return SearchSpec(
         name=draw(NAMES),
         data=DataSpec(**data, validation=draw(st.floats(0.01, 0.99))),
@@ -184,6 +192,8 @@ def searches(draw: st.DrawFn) -> SearchSpec:
         ),
         seed=draw(st.integers(0, 2**32 - 1)),
         tracking=Tracking(mlflow=draw(st.sampled_from(["auto", "off", "http://host:5000", "sqlite:///a b.db"]))),
+        first=tuple(first),
+        warm_start=tuple(draw(st.lists(NAMES.map("past-{}".format), max_size=2, unique=True))),
     )
 
 
@@ -191,15 +201,30 @@ def draw_config(space: Space, seed: int) -> dict[str, Scalar]:
     """Return one point of a space."""
     rng = random.Random(seed)
 
-    def choose(parameter: Parameter) -> Scalar:
-        match parameter.distribution:
-            case Choice(options=options):
-                return rng.choice(options)
-            case Int(low=low, high=high, step=step):
-                return rng.randrange(low, high + 1, step)
-            case LogInt(low=low, high=high):
-                return rng.randint(low, high)
-            case Uniform(low=low, high=high) | LogUniform(low=low, high=high):
-                return rng.uniform(low, high)
+    return space.walk(lambda parameter: draw_value(parameter.distribution, rng))
 
-    return space.walk(choose)
+
+def draw_value(distribution: Distribution, rng: random.Random) -> Scalar:
+    """Return a value that a distribution can give."""
+    match distribution:
+        case Choice(options=options):
+            return rng.choice(options)
+        case Int(low=low, high=high, step=step):
+            return rng.randrange(low, high + 1, step)
+        case LogInt(low=low, high=high):
+            return rng.randint(low, high)
+        case Uniform(low=low, high=high, step=float(step)):
+            return min(low + step * rng.randint(0, round((high - low) / step)), high)
+        case Uniform(low=low, high=high) | LogUniform(low=low, high=high):
+            return rng.uniform(low, high)
+
+
+def draw_part(space: Space, seed: int) -> dict[str, Scalar]:
+    """Return a part of one point of a space: with every parameter the choices that it hangs on."""
+    rng = random.Random(seed)
+    part: dict[str, Scalar] = {}
+    for name, value in draw_config(space, seed).items():
+        condition = space[name].condition
+        if rng.random() < 0.7 and (condition is None or condition[0] in part):
+            part[name] = value
+    return part

@@ -49,6 +49,10 @@ VALUES: list[Any] = [
     {"choice": [1, 1]},
     {"uniform": [0, 0.5]},
     {"loguniform": [0.1, 0.5]},
+    {"loguniform": [0.1, 0.5], "prior": 0.2},
+    {"int": [1, 3], "prior": {"guess": 2, "confidence": "high"}},
+    {"choice": ["sgd", "adamw"], "prior": "sgd"},
+    {"choice": {"lenet": None, "resnet": {}}, "prior": {"guess": "lenet"}},
     {"loguniform": [0, 0.5]},
     {"int": [1, 3], "step": 1},
     {"logint": [1, 8]},
@@ -147,6 +151,11 @@ def test_what_load_spec_takes_the_schema_takes(name: str, data: st.DataObject) -
         (("limits", "target"), "best"),
         (("tracking", "mlflow"), "nowhere"),
         (("seed",), -1),
+        (("space", "learning_rate"), {"loguniform": [0.1, 1], "prior": {"confidence": "low"}}),
+        (("space", "learning_rate"), {"loguniform": [0.1, 1], "prior": {"guess": 0.2, "confidence": 0.5}}),
+        (("space", "learning_rate"), {"loguniform": [0.1, 1], "prior": "small"}),
+        (("try",), {"learning_rate": 0.1}),
+        (("try",), [{"lerning_rate": 0.1}]),
     ],
 )
 def test_what_is_wrong_is_wrong_by_the_schema_too(where: tuple[str, ...], value: Any) -> None:

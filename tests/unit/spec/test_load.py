@@ -15,6 +15,7 @@ from tuner.spec import (
     LogUniform,
     Narrow,
     Objective,
+    Prior,
     Space,
     Uniform,
     dump_training_spec,
@@ -64,6 +65,108 @@ def test_a_search_loads() -> None:
     assert spec.space["architecture.simple_cnn.depth"].distribution == Int(low=1, high=4)
     assert spec.space["architecture.simple_cnn.depth"].condition == ("architecture", "simple_cnn")
     assert spec.space["learning_rate"].distribution == LogUniform(low=1e-4, high=1.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "prior"),
+    [
+        ("learning_rate", "{loguniform: [1e-4, 1], prior: 1}", Prior(guess=1.0)),
+        ("batch_size", "{int: [32, 64], prior: {guess: 40, confidence: high}}", Prior(guess=40, confidence="high")),
+        ("optimizer", "{choice: [sgd, adamw], prior: adamw}", Prior(guess="adamw")),
+        ("optimizer", "{choice: {sgd: {momentum: 0.9}, adamw: }, prior: {guess: sgd}}", Prior(guess="sgd")),
+        ("optimizer", "{choice: [sgd], prior: sgd}", None),
+    ],
+)
+def test_a_prior_stands_beside_a_distribution(key: str, text: str, prior: Prior | None) -> None:
+    space = load_text(SEARCH, overrides=[f"space.{key}={text}"]).space
+    assert isinstance(space, Space)
+    assert space[key].prior == prior
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("{loguniform: [1e-4, 1], prior: 2}", ".prior: the guess must be 0.0001 to 1, found 2"),
+        ("{loguniform: [1e-4, 1], prior: high}", ".prior: must be a number above 0 and at most 100, found high"),
+        ("{loguniform: [1e-4, 1], prior: {confidence: low}}", ".prior: guess is missing; write guess: "),
+        (
+            "{loguniform: [1e-4, 1], prior: {guess: 0.1, confidence: sure}}",
+            ".prior.confidence: must be one of low, medium or high, found sure",
+        ),
+        ("{uniform: [0.1, 0.7], step: 0.2, prior: 0.4}", ".prior: the guess must be 0.1 to 0.7 in steps of 0.2, found"),
+        ("{loguniform: [1e-4, 1], pior: 2}", ".pior: beside loguniform only step and prior can stand, found pior; did"),
+        ("{choice: [0.1, 0.2], prior: 0.3}", ".prior: the guess must be 0.1 or 0.2, found 0.3"),
+    ],
+)
+def test_a_guess_is_a_value_of_its_distribution(text: str, fault: str) -> None:
+    (found,) = find_faults(SEARCH, (f"space.learning_rate={text}",))
+    assert found.startswith(f"--set space.learning_rate, space.learning_rate{fault}")
+
+
+def test_a_prior_goes_with_its_guess_when_the_space_is_narrowed() -> None:
+    space = load_text(SEARCH, overrides=["space.learning_rate={loguniform: [1e-4, 1], prior: 0.1}"]).space
+    assert isinstance(space, Space)
+    narrowed = [space.replace({"learning_rate": LogUniform(low=low, high=1.0)}) for low in (0.05, 0.2)]
+    assert [one["learning_rate"].prior for one in narrowed] == [Prior(guess=0.1), None]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("other", ": must be a list of searches' names, found other; write [NAME]"),
+        ("[a, a]", ", warm_start[1]: the search a is given twice; keep one of them"),
+        ("[a/b]", ", warm_start[0]: names a folder"),
+        ("[digits]", ": a search cannot learn from itself, found digits; name an earlier one"),
+    ],
+)
+def test_a_warm_start_names_other_searches(text: str, fault: str) -> None:
+    (found,) = find_faults(SEARCH, (f"warm_start={text}",))
+    assert found.startswith(f"--set warm_start{fault}")
+    assert load_text(SEARCH, overrides=["warm_start=[a, b]"]).warm_start == ("a", "b")
+
+
+def test_what_is_tried_first_is_read_as_parts_of_points() -> None:
+    text = "try=[{architecture: {simple_cnn: {depth: 2}}, learning_rate: 1}, {architecture: lenet}, {}]"
+    assert load_text(SEARCH, overrides=[text]).first == (
+        {"architecture": "simple_cnn", "architecture.simple_cnn.depth": 2, "learning_rate": 1.0},
+        {"architecture": "lenet"},
+        {},
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        ("{learning_rate: 2}", "try[0].learning_rate: must lie in the space, which has 0.0001 to 1, found 2"),
+        ("{learning_rate: true}", "try[0].learning_rate: must be a number above 0 and at most 100, found true"),
+        ("{batch_size: 33}", "try[0].batch_size: must lie in the space, which has 32 to 64 in steps of 32, found 33"),
+        ("{architecture: vgg}", "try[0].architecture: must lie in the space, which has simple_cnn or lenet, found vgg"),
+        (
+            "{architecture: {vgg: {depth: 16}}}",
+            "try[0].architecture: must lie in the space, which has simple_cnn or lenet, found vgg",
+        ),
+        ("{depth: 3}", "try[0].depth: depth is no hyperparameter here; it belongs under architecture: {choice: "),
+        ("{l2: 0.1}", "try[0].l2: is not in the space; allowed: architecture, learning_rate or batch_size; add it "),
+        (
+            "{architecture: {simple_cnn: {batch_size: 32}}}",
+            "try[0].architecture.simple_cnn.batch_size: is not in the space here; it belongs under batch_size: ...",
+        ),
+        ("{learning_rate: {uniform: [0.1, 1]}}", "try[0].learning_rate: must be a constant, for this is one config"),
+        ("3", "try[0]: must be a mapping of hyperparameters, or {}, found 3"),
+    ],
+)
+def test_what_is_tried_first_lies_in_the_space(entry: str, fault: str) -> None:
+    overrides = ("space.batch_size={int: [32, 64], step: 32}", f"try=[{entry}]")
+    (found,) = find_faults(SEARCH, overrides)
+    assert found.startswith(f"--set try, {fault}")
+
+
+def test_no_more_is_tried_first_than_there_are_trials() -> None:
+    (found,) = find_faults(SEARCH, ("stages.coarse.trials=1", "try=[{}, {}]"))
+    assert found == (
+        "--set try: stage coarse has 1 trials, found 2 configurations to try; give it more trials, or take some out"
+    )
+    assert find_faults(SEARCH, ("try={learning_rate: 1}",))[0].startswith("--set try: must be a list of config")
 
 
 def test_the_first_stage_narrows_nothing_and_a_later_one_does() -> None:

@@ -1,13 +1,14 @@
 """Random spaces and random pasts of a stage, as hypothesis strategies."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import strategies as st
 
-from tuner.spec.space import Choice, Distribution, Int, LogInt, LogUniform, Parameter, Space, Uniform
-from tuner.strategy.draws import draw
-from tuner.strategy.trial_view import TrialView
+from tuner.spec.space import Choice, Distribution, Int, LogInt, LogUniform, Parameter, Prior, Space, Uniform
+from tuner.strategy.draws import at, draw
+from tuner.strategy.trial_view import STAGE_BEFORE, TrialView
 
 STATES = ("running", "complete", "stopped", "diverged", "failed")
 
@@ -39,6 +40,7 @@ def _log_ints(draw_: st.DrawFn) -> LogInt:
     return LogInt(low=low, high=low + draw_(st.integers(1, 300)))
 
 
+confidences = st.sampled_from(("low", "medium", "high"))
 choices = st.sampled_from(
     (
         Choice(options=("relu", "tanh")),
@@ -65,7 +67,14 @@ def spaces(draw_: st.DrawFn) -> Space:
             Parameter("family.deep.size", draw_(distributions), ("family", "deep")),
             Parameter("family.deep.kind.thick.size", draw_(distributions), ("family.deep.kind", "thick")),
         ]
-    return Space(tuple(parameters))
+    return Space(tuple(_add_prior(draw_, parameter) for parameter in parameters))
+
+
+def _add_prior(draw_: st.DrawFn, parameter: Parameter) -> Parameter:
+    if draw_(st.integers(0, 3)):
+        return parameter
+    guess = at(parameter.distribution, draw_(st.floats(0, 1, exclude_max=True)))
+    return replace(parameter, prior=Prior(guess=guess, confidence=draw_(confidences))).checked()
 
 
 @st.composite
@@ -79,5 +88,13 @@ def pasts(draw_: st.DrawFn, space: Space, states: tuple[str, ...] = STATES, max_
         values = tuple(np.maximum.accumulate(rng.integers(0, 50, length) / 50).tolist())
         if state == "diverged":
             values = (*values, math.nan)
-        trials.append(TrialView(number, draw(space, rng), values, state, bool(rng.random() < 0.2)))
+        trials.append(
+            TrialView(
+                number,
+                draw(space, rng),
+                values,
+                state,
+                str(rng.choice(("", STAGE_BEFORE, "another"), p=(0.8, 0.1, 0.1))),
+            )
+        )
     return trials

@@ -11,7 +11,7 @@ from tuner.spec.search import Limits, Stage
 from tuner.spec.space import LogUniform, Parameter, Space
 from tuner.strategy.ends import Ends
 from tuner.strategy.simulate import Curve, Event, Job, Search, simulate
-from tuner.strategy.trial_view import State, TrialView
+from tuner.strategy.trial_view import STAGE_BEFORE, State, TrialView
 
 SPACE = Space((Parameter("learning_rate", LogUniform(low=1e-3, high=1.0)),))
 VALUES = st.integers(0, 4).map(float) | st.just(math.nan)  # few different ones, so that ties are common
@@ -131,7 +131,7 @@ def test_a_stage_counts_anew_and_is_to_improve_on_the_stage_before() -> None:
 
 def test_what_is_carried_over_is_to_be_improved_on_and_reaches_no_target() -> None:
     ends = Ends(Limits(no_improvement=1, target=0.8))
-    ends.open_stage([TrialView(0, {}, (0.9,), "complete", is_carried=True)], ())
+    ends.open_stage([TrialView(0, {}, (0.9,), "complete", origin=STAGE_BEFORE)], ())
     assert not ends.find_reason(0.0)
     ends.begin(0)
     ends.add(0.7)

@@ -29,7 +29,7 @@ from tuner.strategy.gaussian_process import Hyperparameters, MultiRungProcess
 from tuner.strategy.gaussian_sampler import GaussianSampler
 from tuner.strategy.halving import ForecastRule, PromiseRule, Rule, SuccessiveHalving
 from tuner.strategy.simulate import Curve, Job, Search, simulate
-from tuner.strategy.trial_view import State, TrialView
+from tuner.strategy.trial_view import STAGE_BEFORE, State, TrialView
 
 FLAT = Space((Parameter("x", Uniform(low=0, high=1)), Parameter("y", Uniform(low=0, high=1))))
 RUNGS = (1, 3, 9)
@@ -139,7 +139,7 @@ def test_the_same_trials_give_the_same_forecast_whatever_was_asked_before() -> N
 
 
 def test_trials_of_an_earlier_stage_tell_as_much_as_they_are_worth() -> None:
-    carried = [replace(make_trial(number, "complete", 9), is_carried=True) for number in range(25)]
+    carried = [replace(make_trial(number, "complete", 9), origin=STAGE_BEFORE) for number in range(25)]
     sampler = GaussianSampler(FLAT, Forecaster(FLAT, (3, 27)), seed=0)
     config = sampler.ask(0, carried)
     assert abs(float(config["x"]) - 0.7) < 0.1, "no quasi-random start where something is known"

@@ -130,7 +130,7 @@ class TestAStage:
     def test_after_the_best_of_the_stage_before_the_rest_of_the_grid_comes_once(self) -> None:
         stage = self.STAGE.model_validate({**self.STAGE.model_dump(), "narrow": {"keep": 1.0}})
         past = [TrialView(n, GridSampler(SMALL, seed=3).ask(n, []), (n / 9,) * 3, "complete") for n in range(9)]
-        before = Before(SMALL, tuple(replace(trial, is_carried=False) for trial in past))
+        before = Before(SMALL, tuple(replace(trial, origin="") for trial in past))
         search = StageSearch(stage, SMALL, before, seed=0)
         self.play(search)
         assert search.views[0].config == past[-1].config

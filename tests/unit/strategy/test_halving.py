@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tuner.spec.search import Halving
 from tuner.strategy.halving import Decision, SuccessiveHalving, rungs
-from tuner.strategy.trial_view import TrialView
+from tuner.strategy.trial_view import STAGE_BEFORE, TrialView
 
 HALVINGS = st.builds(Halving, reduction=st.integers(2, 5), min_epochs=st.integers(1, 4), min_peers=st.integers(1, 6))
 # Few different values, so that ties are common.
@@ -173,7 +173,7 @@ def test_any_prefix_replayed_in_any_order_gives_the_same_state(
     shuffled = list(views)
     random.shuffle(shuffled)
     replayed = SuccessiveHalving(spec, 9)
-    replayed.replay([*shuffled, TrialView(99, {}, (9.0,) * 9, "complete", is_carried=True)])
+    replayed.replay([*shuffled, TrialView(99, {}, (9.0,) * 9, "complete", origin=STAGE_BEFORE)])
     assert snapshot(replayed) == snapshot(halving)
     for view in views:
         if view.state == "running" and view.values and len(view.values) < 9:

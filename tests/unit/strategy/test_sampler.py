@@ -25,7 +25,7 @@ from tuner.strategy.sampler import FirstThen, Sampler, build_sampler, choose_kin
 from tuner.strategy.simulate import Curve, Job, Search, simulate
 from tuner.strategy.stage_search import StageSearch
 from tuner.strategy.tpe import RungAwareTpe
-from tuner.strategy.trial_view import State, TrialView
+from tuner.strategy.trial_view import STAGE_BEFORE, State, TrialView
 
 Build = Callable[[Space, int], Sampler]
 EVERY_KIND = Space(
@@ -90,14 +90,12 @@ def build_nsga2(space: Space, seed: int) -> Sampler:
     )
 
 
-def make_past(
-    space: Space, state: State, num_trials: int = 30, *, is_carried: bool = False, seed: int = 0
-) -> list[TrialView]:
+def make_past(space: Space, state: State, num_trials: int = 30, *, origin: str = "", seed: int = 0) -> list[TrialView]:
     """Trials drawn at random, all in one state, with values that rise along the space's first parameter."""
     rng = np.random.default_rng(seed)
     length = {"complete": 9, "stopped": 3, "running": 0}.get(state, 2)
     return [
-        TrialView(number, draw(space, rng), (rng.random(),) * length, state, is_carried) for number in range(num_trials)
+        TrialView(number, draw(space, rng), (rng.random(),) * length, state, origin) for number in range(num_trials)
     ]
 
 
@@ -141,9 +139,9 @@ class TestEverySampler:
         assert used.ask(len(history), history) == build(space, 5).ask(len(history), history)
 
     @pytest.mark.parametrize("state", ["complete", "stopped", "running", "diverged", "failed"])
-    @pytest.mark.parametrize("is_carried", [False, True])
-    def test_any_past_will_do(self, build: Build, state: State, is_carried: bool) -> None:
-        past = make_past(SPACE, state, is_carried=is_carried)
+    @pytest.mark.parametrize("origin", ["", STAGE_BEFORE, "another"])
+    def test_any_past_will_do(self, build: Build, state: State, origin: str) -> None:
+        past = make_past(SPACE, state, origin=origin)
         configs = [build(SPACE, 0).ask(number, past) for number in range(30, 40)]
         assert all(SPACE.contains(config) for config in configs)
         assert len({frozenset(config.items()) for config in configs}) == 10
@@ -258,7 +256,7 @@ class TestRungAwareTpe:
     def test_running_trials_below_the_rung_push_away(self) -> None:
         finished = self.past(lambda config: float(config["x"]), 9)
         running = [TrialView(20 + i, {"x": 0.93 + 0.01 * i, "y": 0.1 * i}, (), "running") for i in range(7)]
-        for past in (finished, [replace(trial, is_carried=True) for trial in finished]):
+        for past in (finished, [replace(trial, origin=STAGE_BEFORE) for trial in finished]):
             near = sum(float(config["x"]) > 0.92 for config in self.ask(past))
             near_after = sum(float(config["x"]) > 0.92 for config in self.ask([*past, *running]))
             assert near_after < near / 2
@@ -282,7 +280,7 @@ class TestRungAwareTpe:
         assert self.ask(make_past(self.FLAT, "diverged")) == self.ask([])
 
     def test_carried_trials_count_until_a_rung_has_enough_of_its_own(self) -> None:
-        carried = [replace(t, is_carried=True) for t in self.past(lambda config: float(config["x"]), 27)]
+        carried = [replace(t, origin=STAGE_BEFORE) for t in self.past(lambda config: float(config["x"]), 27)]
         own = self.past(lambda config: -float(config["x"]), 3, "stopped")
         assert self.mean(carried) > 0.75
         assert self.mean([*carried, *own[:3]]) > 0.75
@@ -343,7 +341,7 @@ class TestCmaEs:
         assert np.mean([float(config["x"]) for config in asked]) > 0.85
 
     def test_what_was_carried_or_has_no_value_yet_is_not_learnt_from(self) -> None:
-        past = make_past(self.FLAT, "complete", 50, is_carried=True) + make_past(self.FLAT, "running", 50)
+        past = make_past(self.FLAT, "complete", 50, origin=STAGE_BEFORE) + make_past(self.FLAT, "running", 50)
         assert RankedCmaEs(self.FLAT, seed=0).ask(50, past) == RankedCmaEs(self.FLAT, seed=0).ask(50, [])
 
     def test_below_a_choice_of_one_option_ranges_are_certain(self) -> None:
@@ -360,13 +358,32 @@ class TestFirstThen:
     def test_the_given_configs_come_first_in_their_order(self) -> None:
         first = [draw(SPACE, np.random.default_rng(i)) for i in range(2)]
         sampler = self.build(first)
-        past = [TrialView(i, config, (0.5,) * 9, "complete", is_carried=True) for i, config in enumerate(first)]
+        past = [TrialView(i, config, (0.5,) * 9, "complete", origin=STAGE_BEFORE) for i, config in enumerate(first)]
         assert [sampler.ask(0, past), sampler.ask(1, past)] == first
         assert sampler.ask(2, past) not in first
 
+    @given(st.data())
+    def test_a_part_of_a_config_is_made_whole_and_the_same_again(self, data: st.DataObject) -> None:
+        space = data.draw(spaces())
+        whole = draw(space, np.random.default_rng(data.draw(st.integers(0, 99))))
+        kept = data.draw(st.sets(st.sampled_from(sorted(whole))))
+        part = {name: value for name, value in whole.items() if name in kept}
+        asked = [
+            build_sampler("tpe", space, Forecaster(space, (9,)), seed=3, first=[part, whole]).ask(number, [])
+            for number in (0, 0, 1)
+        ]
+        assert space.contains(asked[0])
+        assert asked[0] == asked[1]
+        assert {name: asked[0][name] for name in kept if name in asked[0]} == {
+            n: part[n] for n in kept & asked[0].keys()
+        }
+        assert asked[0] == whole or asked[2] == whole
+        if kept == set(whole):
+            assert asked[0] == whole != asked[2] or asked[2] == whole
+
     def test_a_config_outside_the_space_is_refused(self) -> None:
         with pytest.raises(ValueError, match="is not a point of the space"):
-            self.build([{"x": 1}])
+            FirstThen(SPACE, [{"x": 1}], build_random(SPACE, 0))
 
 
 class TestTheChoiceOfASampler:
