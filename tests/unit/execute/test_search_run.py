@@ -16,6 +16,7 @@ from tuner.execute.search_run import HOPELESS, SearchRun
 from tuner.execute.task import LAST, MODEL, TrialTask
 from tuner.execute.views import view_records
 from tuner.spec import load_text
+from tuner.spec.search import Objective
 from tuner.strategy.trial_view import Before
 from tuner.track.best import rank_trials
 from tuner.track.ledger import Ledger
