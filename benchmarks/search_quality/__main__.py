@@ -2,49 +2,34 @@
 
 Every method drives the same simulated workers on problems whose learning curves are known, and is measured by the
 regret of what it would recommend after a quarter, a half and all of the budget. Methods of other projects want an
-environment of their own, see requirements.txt; the values of several environments go into one file.
+environment of their own, see requirements.txt; what several environments found goes into one file. What the file has
+already is not run again.
 
     cd benchmarks
     python -m search_quality --methods tuner random_asha --problems hartmann3-good crossing --budgets 12 50 --seeds 30 \
         --output results/search_quality.parquet
+    python -m search_quality.compare results/search_quality.parquet
 """
 
 import argparse
 import itertools
-import multiprocessing
 import os
+import time
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # runs go side by side
 
-from search_quality.measure import OURS, SHARES, measure
+from search_quality.measure import OURS
 from search_quality.peers import PEERS
-from search_quality.problems import MAX_EPOCHS, PROBLEMS
+from search_quality.problems import PROBLEMS
+from search_quality.runs import Key, merge, read, run
 
-KEY = ("problem", "method", "budget", "workers", "seed")
-
-
-def run(key: tuple[str, str, int, int, int]) -> dict[str, Any]:
-    """Run one search and return its row."""
-    problem_name, method, budget, workers, seed = key
-    problem, epochs = PROBLEMS[problem_name](), budget * MAX_EPOCHS
-    build = OURS.get(method) or PEERS[method]
-    found = measure(problem, build(problem, workers, epochs, seed), workers=workers, budget=epochs)
-    regrets = {f"regret_{share:.0%}".rstrip("%"): regret for share, regret in zip(SHARES, found.regrets, strict=True)}
-    measured = {"epochs": found.epochs, "trials": found.trials, "seconds": found.seconds}
-    return dict(zip(KEY, key, strict=True)) | regrets | measured
-
-
-def merge(rows: list[dict[str, Any]], path: Path) -> None:
-    """Put rows into a file, in the place of older ones of the same search."""
-    old = pq.read_table(path).to_pylist() if path.is_file() else []
-    merged = {tuple(row[name] for name in KEY): row for row in [*old, *rows]}
-    pq.write_table(pa.Table.from_pylist([merged[key] for key in sorted(merged)]), path)
+WRITE_EVERY_S = 20.0
 
 
 def main() -> None:
@@ -57,30 +42,41 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=Path, required=True)
     given = parser.parse_args()
     seeds = range(given.first_seed, given.first_seed + given.seeds)
-    keys = list(itertools.product(given.problems, given.methods, given.budgets, given.workers, seeds))
+    # seeds go last, so that whenever this is cut off all have come equally far
+    asked = [
+        Key(problem, method, budget, workers, seed)
+        for seed, budget, workers, problem, method in itertools.product(
+            seeds, given.budgets, given.workers, given.problems, given.methods
+        )
+    ]
+    known = read(given.output)
+    todo = [key for key in asked if key not in known]
+    print(f"{len(asked) - len(todo)} of {len(asked)} searches are in {given.output}", flush=True)
     rows: list[dict[str, Any]] = []
-    with multiprocessing.get_context("spawn").Pool(given.jobs) as pool:
-        for row in pool.imap(run, keys):
-            rows.append(row)
-            if len(rows) % given.seeds == 0:
-                show(rows[-given.seeds :])
-                if given.output:
-                    merge(rows, given.output)
+    written = time.monotonic()
+    with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
+        futures: list[Future[dict[str, Any]]] = [pool.submit(run, key) for key in todo]
+        for future in as_completed(futures):
+            rows.append(future.result())
+            if time.monotonic() - written >= WRITE_EVERY_S:
+                merge(rows, given.output)
+                rows, written = [], time.monotonic()
+    if rows:
+        merge(rows, given.output)
+    show(asked, read(given.output))
 
 
-def show(rows: list[dict[str, Any]]) -> None:
-    """Print one line for the seeds of a method."""
-    name = "  ".join(str(rows[0][key]) for key in KEY[:-1])
-    regrets = [np.mean([row[key] for row in rows]) for key in rows[0] if key.startswith("regret")]
-    print(
-        name,
-        " ".join(f"{regret:8.4f}" for regret in regrets),
-        f"{np.mean([r['seconds'] for r in rows]):.1f} s",
-        flush=True,
-    )
+def show(asked: list[Key], rows: dict[Key, dict[str, Any]]) -> None:
+    """Print the mean regrets of each method, and the seconds that it took to decide."""
+    for cell in dict.fromkeys(key[:-1] for key in asked):
+        own = [rows[key] for key in asked if key[:-1] == cell]
+        regrets = [np.mean([row[name] for row in own]) for name in own[0] if name.startswith("regret")]
+        seconds = np.mean([row["seconds"] for row in own])
+        name = "  ".join(map(str, cell))
+        print(f"{name:50} {' '.join(f'{regret:8.4f}' for regret in regrets)} {seconds:6.1f} s")
 
 
 if __name__ == "__main__":

@@ -131,10 +131,13 @@ def spaces(draw: st.DrawFn) -> Space:
     return Space(tuple(_draw_level(draw, "", None, set(), is_owing=True)))
 
 
+FINISHED = st.builds(FinishedSearch, name=NAMES)
+
+
 @st.composite
-def searches(draw: st.DrawFn) -> SearchSpec:
-    """Valid searches."""
-    space = draw(spaces() | st.builds(FinishedSearch, name=NAMES))
+def searches(draw: st.DrawFn, among: st.SearchStrategy[Space | FinishedSearch] | None = None) -> SearchSpec:
+    """Valid searches, of the given spaces or of any."""
+    space = draw(spaces() | FINISHED if among is None else among)
     metric = draw(st.sampled_from(["val_accuracy", "val_loss"]))
     other = "val_loss" if metric == "val_accuracy" else "val_accuracy"
     also = draw(st.lists(st.sampled_from([other, "parameters", "multiply_adds", "seconds"]), unique=True))
