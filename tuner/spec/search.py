@@ -82,11 +82,17 @@ def _turn(metric: str, value: float) -> float:
 class Halving(SpecModel):
     """Asynchronous successive halving: at each rung, a rule stops what is poor."""
 
-    rule: Literal["auto", "forecast", "promise", "rank"] = Field(
+    rule: Literal["auto", "forecast", "promise", "rank", "median"] = Field(
         default="auto",
-        description="promise: a trial goes on while no new configuration promises a good deal more for an epoch, by a "
-        "model of all trials; forecast: it must be among the best of its peers by what the model expects at the last "
-        "epoch; rank: by its value so far it must be among the best; auto: promise with sampler gp, else rank.",
+        description="promise: a trial goes on while nothing else promises a good deal more for an epoch, by a model of "
+        "all trials; forecast: it must be among the best of its peers by what the model expects at the last epoch; "
+        "rank: by its value so far it must be among the best; median: it must not be below the median; auto: promise "
+        "with sampler gp, else rank.",
+    )
+    type: Literal["auto", "promotion", "stopping"] = Field(
+        default="auto",
+        description="stopping: what does not go on ends; promotion: it waits with its checkpoint, and may be gone on "
+        "with later; auto: promotion with rule promise, else stopping.",
     )
     reduction: int = Field(
         default=3, ge=2, le=16, description="About the ratio of rungs; by rank, one in this many goes on."

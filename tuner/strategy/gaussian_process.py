@@ -15,7 +15,7 @@ SQRT5 = math.sqrt(5)
 JITTER = 1e-6
 LEVEL, DRIFT = 1.0, 0.25
 """Prior variances of the mean, and of its change from one rung to the next."""
-RELATED = 0.8
+RELATED = 0.7
 """Prior correlation of neighbouring rungs."""
 NOISE = 0.3
 """Prior deviation of what is measured from what would be measured with other random numbers."""

@@ -187,10 +187,10 @@ class Search:
         if self._searches[-1].is_over and len(self._searches) < len(self._stages):
             self._open(self._searches[-1].close())
         search = self._searches[-1]
-        if not search.has_next or not self._ends.may_begin:
+        if not search.has_next:
             return None
         view = search.start()
-        return Job((search.stage.name, view.number), view.config)
+        return Job((search.stage.name, view.number), view.config, len(view.values))
 
     def report(self, job: Job, epoch: int, value: float) -> bool:
         """Let halving and the limits decide; see `Policy.report`."""
@@ -206,10 +206,13 @@ class Search:
     def _reach_limit(self) -> bool:
         """Tell whether the search has come to a limit, and end the trials that run then."""
         search, is_last = self._searches[-1], len(self._searches) == len(self._stages)
+        if search.is_stuck:
+            for number in list(search.history.paused):
+                search.end(number, "stopped")
         reason = "" if self.stop_reason else self._ends.find_reason(self._clock())
         if reason and not (search.is_over and is_last):
             self.stop_reason = reason
-            for number in [view.number for view in search.views.values() if view.state == "running"]:
+            for number in [*search.history.running, *search.history.paused]:
                 search.end(number, "stopped")
         return bool(self.stop_reason)
 

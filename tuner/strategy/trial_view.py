@@ -9,7 +9,7 @@ from typing import Literal, Self
 from tuner.spec.space import Scalar, Space
 
 STAGE_BEFORE = "the stage before"  # no search can be called so
-State = Literal["running", "complete", "stopped", "diverged", "failed"]
+State = Literal["running", "paused", "complete", "stopped", "diverged", "failed"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class TrialView:
         The objective after each epoch, first to latest, larger is better; the best epoch so far counts, so
         they never fall. NaN from the epoch on in which the loss was not finite.
     state : str
-        running; complete: reached its stage's last epoch; stopped: by halving or a limit; diverged; failed:
-        by an error.
+        running; paused: by halving, and may be gone on with; complete: reached its stage's last epoch; stopped: by
+        halving or a limit; diverged; failed: by an error.
     origin : str
         Where it comes from: empty for the stage's own; STAGE_BEFORE; or the name of another search.
     also : tuple of tuples of float

@@ -439,7 +439,7 @@ def test_the_architecture_must_be_given_under_every_alternative() -> None:
         (
             "max_epochs: 9",
             "max_epochs: 9, halving: off",
-            "must be none, or a mapping with the keys rule, reduction, min_epochs,",
+            "must be none, or a mapping with the keys rule, type, reduction, min_epochs,",
         ),
         (
             "max_epochs: 9",
