@@ -12,7 +12,7 @@ import numpy as np
 
 from tuner.errors import LedgerError
 from tuner.execute.task import LAST, MODEL
-from tuner.execute.views import view_record
+from tuner.execute.views import read_cost, view_record
 from tuner.spec.search import Objective, Stage
 from tuner.spec.space import Config, Space
 from tuner.strategy.ends import Ends
@@ -91,7 +91,8 @@ class StageRun:
         self._say = say
         records = ledger.trials()
         in_order = sorted(records, key=lambda r: math.inf if r.ended is None else r.ended.timestamp())
-        views = [view_record(record, self._sign, objective) for record in in_order]
+        self._axis = "epochs" if stage.halving is None else stage.halving.axis
+        views = [view_record(record, self._sign, objective, self._axis) for record in in_order]
         self.search = StageSearch(
             stage,
             space,
@@ -158,7 +159,8 @@ class StageRun:
         epoch = int(measured["epoch"])
         with self.ledger.batch():  # an epoch and its verdict are one record
             if epoch == len(view.values) + 1:
-                value = self.search.add(number, self._read_value(measured), self._objective.read_also(measured))
+                also, cost = self._objective.read_also(measured), read_cost(measured, self._axis)
+                value = self.search.add(number, self._read_value(measured), also, cost)
                 self._ends.spend(measured.get(GPU_SECONDS, 0.0))
                 execution = measured.get("execution")
                 if execution is not None:

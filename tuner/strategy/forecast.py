@@ -169,7 +169,9 @@ class Forecaster:
                 fitted,
             )
         top = rows.points[first][np.argsort(-means, kind="stable")[:NUM_TOP]]
-        return Forecast(self.encoding, process, self.stage_rungs, scale, best, top)
+        costs = np.log([history.own[number].cost if number >= 0 else 1.0 for number in seen.tolist()])
+        known = (rows.points[first][seen >= 0], costs[seen >= 0]) if costs.any() else None
+        return Forecast(self.encoding, process, self.stage_rungs, scale, best, top, known)
 
     def find_waiting(self, history: History) -> list[int]:
         """Return the paused trials that come into question: the best ones of each rung."""
@@ -276,6 +278,8 @@ def _translate(told: list[tuple[int, TrialView, int, float]]) -> list[tuple[int,
 class Forecast:
     """What is to be expected at the last rung.
 
+    Where epochs differ in cost, what an epoch of a config costs is taken to be what it costs of the nearest one seen.
+
     Attributes
     ----------
     scale : Scale
@@ -292,6 +296,7 @@ class Forecast:
         scale: Scale,
         best: float,
         top: Points,
+        costs: tuple[Points, Floats] | None = None,
     ) -> None:
         self.scale = scale
         self.best = best
@@ -300,6 +305,7 @@ class Forecast:
         self._epochs = tuple(epochs)
         self._rung = len(process.hyperparameters.noise) - 1
         self._top = top
+        self._costs = costs
 
     def expect(self, configs: Sequence[Config]) -> list[float]:
         """Return the values that configs are expected to reach."""
@@ -309,9 +315,9 @@ class Forecast:
     def measure_promise(self, config: Config, epochs_done: int = 0) -> float:
         """Return the logarithm of what training a config promises for an epoch, in the model's units.
 
-        That is the expected improvement over the best for each epoch that is expected to be trained, under the best
-        of these plans: train to the end; or train to one of the rungs in between, look, and train on only if what is
-        expected then is worth as much for an epoch as the whole plan.
+        That is the expected improvement over the best for each epoch that is expected to be trained, or for what those
+        cost, under the best of these plans: train to the end; or train to one of the rungs in between, look, and train
+        on only if what is expected then is worth as much for an epoch as the whole plan.
 
         Parameters
         ----------
@@ -391,7 +397,7 @@ class Forecast:
         """Keep the candidates of the greatest expected improvement, which is quicker to find than the promise."""
         points = self._encoding.snap(points)
         means, deviations = self._process.predict(points, self._rung)
-        improvement = self._expect_improvement(means, deviations**2)
+        improvement = self._expect_improvement(means, deviations**2) - self._expect_log_cost(points)
         if belief is not None:
             improvement += belief.measure(points)
         kept: Points = points[np.argsort(-improvement, kind="stable")[:count]]
@@ -413,8 +419,15 @@ class Forecast:
             ends = end[:, None] + shift[:, None] * NODES
             later = self._expect_improvement(ends, (variance - shift**2)[:, None]) - improvement[:, None]
             rates = np.maximum(rates, _find_rate(np.exp(np.minimum(later, 600)), cost, costs[-1] - cost))
-        promises: Floats = improvement + np.log(rates)
+        promises: Floats = improvement + np.log(rates) - self._expect_log_cost(points)
         return promises if belief is None else promises + belief.measure(points)
+
+    def _expect_log_cost(self, points: Points) -> Floats:
+        """Return the logarithm of what an epoch is expected to cost."""
+        if self._costs is None:
+            return np.zeros(len(points))
+        seen, log_costs = self._costs
+        return np.asarray(log_costs[self._process.find_nearest(points, seen)])
 
     def _expect_improvement(self, mean: Floats, variance: Floats) -> Floats:
         """Return the logarithm of the expected improvement over the best."""

@@ -135,6 +135,11 @@ class MultiRungProcess:
         variance = self._between[rung, rung] + self._level[rung, rung] - (explained**2).sum(axis=0)
         return cross @ self._weights, np.sqrt(np.maximum(variance, 1e-12))
 
+    def find_nearest(self, points: Floats, others: Floats) -> NDArray[np.intp]:
+        """Return for each point which of some others is nearest to it, in units of the scales."""
+        distances = _sum_distances(points, others, self._is_choice, self.hyperparameters.scales)
+        return np.asarray(distances.argmin(axis=1))
+
     def predict_jointly(self, points: Floats, rungs: Ints) -> tuple[Floats, Floats]:
         """Say what is to be expected of each config at several rungs together.
 

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from tuner.spec.search import Halving
+from tuner.strategy.brackets import choose_bracket
 from tuner.strategy.history import History
 from tuner.strategy.rules import RankRule, Room, Rule
 
@@ -106,8 +107,8 @@ class SuccessiveHalving:
 
     - A value that is not finite stops the trial at once, at any epoch. (In Ray Tune, NaN compares as not worse, and
       goes on.) A diverged trial stays at the first rung that it did not get past, as the worst result there.
-    - The first ``min_peers - 1`` arrivals at a rung go on untested. (In the paper they wait; in Ray Tune one earlier
-      result is enough to stop the next trial.)
+    - The first ``min_peers - 1`` arrivals at a rung go on untested, unless they wait as in the paper. (In Ray Tune one
+      earlier result is enough to stop the next trial.)
     - Rungs are integers that end exactly at the last epoch. (In Ray Tune they grow from the first by powers and may
       miss it.)
 
@@ -182,12 +183,21 @@ class SuccessiveHalving:
         number, _ = self._rule.choose(history, room)
         return number
 
+    def _find_bracket(self, number: int, history: History) -> int:
+        """Return how many of the first rungs a trial skips."""
+        if self._halving is None or self._halving.brackets == 1:
+            return 0
+        return choose_bracket(number, history, self._halving.brackets, self._seed or 0)
+
     def _judge(self, number: int, rung: int, history: History, room: Room) -> Decision:
         assert self._halving is not None
         if self.is_audited(number):
             return Decision("continue", f"went on at epoch {rung}: audited, so it is never stopped")
-        num_peers = len(history.at(rung))
-        if num_peers < self._halving.min_peers:
+        skipped = self._find_bracket(number, history)
+        if self.rungs.index(rung) < skipped:
+            return Decision("continue", f"went on at epoch {rung}: one of those that skip {skipped} rungs")
+        num_peers = len(history.peers(number, rung))
+        if num_peers < self._halving.min_peers and not (self._is_pausing and self._rule.waits_for_peers):
             return Decision(
                 "continue",
                 f"result {num_peers} at epoch {rung}, too few to judge (min_peers: {self._halving.min_peers})",

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from tuner.spec.space import Config
+from tuner.spec.space import Config, Scalar
 from tuner.strategy.trial_view import TrialView
 
 
@@ -72,6 +72,8 @@ class History:
         Of the stage, in the order in which they came to where they are, and carried ones.
     rungs : sequence of int, increasing
         The epochs at which trials are compared.
+    group : str
+        The parameter of which peers have the same value; empty where all are peers.
 
     Attributes
     ----------
@@ -83,19 +85,26 @@ class History:
         The numbers of those that train, and of those that wait to be gone on with.
     rows : list of Row
         Every arrival at a rung, in their order.
+    begun : dict from int to int
+        How many arrivals there were when a trial began.
+    num_epochs : int
+        How many epochs the stage's trials have, all together.
     version : int
         How many events there were.
     """
 
-    def __init__(self, trials: Iterable[TrialView] = (), *, rungs: Sequence[int] = ()) -> None:
+    def __init__(self, trials: Iterable[TrialView] = (), *, rungs: Sequence[int] = (), group: str = "") -> None:
         self.rungs = tuple(rungs)
+        self._group = group
         self.own: dict[int, TrialView] = {}
         self.running: dict[int, None] = {}
         self.paused: dict[int, None] = {}
         self.rows: list[Row] = []
+        self.begun: dict[int, int] = {}
         self.num_epochs = 0
         self.version = 0
         self._results = [RungResults() for _ in self.rungs]
+        self._groups: dict[tuple[int, object], RungResults] = {}
         self._rows_of: dict[int, list[Row]] = {}
         given = tuple(trials)
         self.carried = tuple(trial for trial in given if trial.is_carried)
@@ -131,6 +140,21 @@ class History:
         """Return the results at a rung."""
         return self._results[self.rungs.index(epoch)]
 
+    def peers(self, number: int, epoch: int) -> RungResults:
+        """Return the results at a rung of a trial's peers, and its own."""
+        group = self._find_group(number)
+        return self.at(epoch) if group is None else self._groups[self.rungs.index(epoch), group]
+
+    def groups(self, epoch: int) -> list[RungResults]:
+        """Return the results at a rung, apart for each group of peers."""
+        index = self.rungs.index(epoch)
+        apart = [results for (rung, _), results in self._groups.items() if rung == index]
+        return apart if self._group else [self._results[index]]
+
+    def _find_group(self, number: int) -> tuple[str, Scalar] | None:
+        value = self.own[number].config.get(self._group) if self._group else None
+        return None if value is None else (type(value).__name__, value)
+
     def put(self, trial: TrialView) -> None:
         """Take a new trial of the stage, or an old one as it is now."""
         old = self.own.get(trial.number)
@@ -138,6 +162,7 @@ class History:
         if old is None:
             self._seen.add(frozenset(trial.config.items()))
             self._rows_of[trial.number] = []
+            self.begun[trial.number] = len(self.rows)
         num_before = 0 if old is None else len(old.values)
         self.num_epochs += len(trial.values) - num_before
         for index, rung in enumerate(self.rungs):
@@ -161,6 +186,9 @@ class History:
         self.rows.append(row)
         self._rows_of[number].append(row)
         self._results[index].add(row)
+        group = self._find_group(number)
+        if group is not None:
+            self._groups.setdefault((index, group), RungResults()).add(row)
 
     def select(self, limit: int, *, until: int | None = None, always: Iterable[int] = ()) -> list[Row]:
         """Choose about as many arrivals as a model can take: whole trials, the latest of each rung.

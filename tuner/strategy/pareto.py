@@ -16,6 +16,7 @@ class FrontRule:
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
+        self.waits_for_peers = rule.waits_for_peers
 
     def judge(self, number: int, rung: int, history: History) -> tuple[bool, str]:
         """Let the rule judge, and let the front go on; see `rules.Rule.judge`."""

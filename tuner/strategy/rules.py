@@ -2,14 +2,16 @@
 
 import itertools
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
+from tuner.strategy.crossing import MOST_COMPARED, estimate_noise, find_last_rung
 from tuner.strategy.forecast import Forecast, Forecaster
 from tuner.strategy.gaussian_sampler import GaussianSampler
-from tuner.strategy.history import History
+from tuner.strategy.history import History, RungResults
 
 PATIENCE = 0.6  # how small a share of a new configuration's promise is enough to go on
 NO_FORECAST = "too little was seen for a forecast"
@@ -35,7 +37,15 @@ class Room:
 
 
 class Rule(Protocol):
-    """What decides whether a trial goes on from a rung."""
+    """What decides whether a trial goes on from a rung.
+
+    Attributes
+    ----------
+    waits_for_peers : bool
+        Whether the first ones at a rung wait for others, where trials wait at all; otherwise they go on unjudged.
+    """
+
+    waits_for_peers: bool
 
     def judge(self, number: int, rung: int, history: History) -> tuple[bool, str]:
         """Decide about a trial where those that do not go on end.
@@ -87,6 +97,10 @@ class RankRule:
     ----------
     reduction : int, at least 2
         One in this many goes on.
+    tolerance : float, at least 0, or "auto"
+        How far below the cut a trial still goes on; auto: as far as `crossing.estimate_noise` says.
+    grows : bool
+        Whether the last rung is the one that `crossing.find_last_rung` says: nobody goes on from there.
     sign : float, 1 or -1
         What the objective was multiplied with so that larger is better; texts show it as it was.
 
@@ -96,33 +110,97 @@ class RankRule:
        Algorithm 2.
     """
 
-    def __init__(self, reduction: int, *, sign: float = 1.0) -> None:
+    waits_for_peers = True
+
+    def __init__(
+        self,
+        reduction: int,
+        *,
+        tolerance: float | Literal["auto"] = 0.0,
+        grows: bool = False,
+        sign: float = 1.0,
+    ) -> None:
         self._reduction = reduction
+        self._tolerance = tolerance
+        self._grows = grows
         self._sign = sign
 
     def judge(self, number: int, rung: int, history: History) -> tuple[bool, str]:
         """Compare a trial with those that got to the rung before it; see `Rule.judge`."""
-        results = history.at(rung)
-        num_kept, place = max(1, self._count_kept(len(results))), results.place(number)
-        value, cut = self._sign * results.values[number], self._sign * results.value_at(num_kept)
-        return place <= num_kept, f"{value:.4g} against a cut of {cut:.4g}, rank {place} of {len(results)} at this rung"
+        standing = self._stand(number, rung, history)
+        num_kept = max(1, self._count_kept(standing.num_results))
+        cut = standing.value_at(num_kept)
+        goes_on = standing.place <= num_kept or self._is_near(standing.value, cut, rung, history)
+        value, shown = self._sign * standing.value, self._sign * cut
+        return goes_on, (
+            f"{value:.4g} against a cut of {shown:.4g}, rank {standing.place} of {standing.num_results} at this rung"
+        )
 
     def choose(self, history: History, room: Room, arrived: int | None = None) -> tuple[int | None, str]:
         """Go on with the best that waits among those of the highest rung that may be promoted; see `Rule.choose`."""
         text = "" if arrived is None else self.judge(arrived, len(history.own[arrived].values), history)[1]
-        for rung in reversed(history.rungs[:-1]):
-            results = history.at(rung)
-            for number in itertools.islice(results.best(), self._count_kept(len(results))):
-                if _waits_at(number, rung, history, arrived):
-                    return number, text
+        last = find_last_rung(history) if self._grows else history.rungs[-1]
+        for rung in reversed([rung for rung in history.rungs if rung < last]):
+            promotable = [number for group in history.groups(rung) for number in self._promotable(group, rung, history)]
+            waiting = [number for number in promotable if _waits_at(number, rung, history, arrived)]
+            if waiting:
+                return min(waiting, key=lambda number: history.at(rung).place(number)), text
+        if arrived is not None and len(history.own[arrived].values) == last:
+            text = f"{text}; the last rung for now"
         return None, text
+
+    def _stand(self, number: int, rung: int, history: History) -> "Standing":
+        """Compare a trial with its peers."""
+        results = history.peers(number, rung)
+        return Standing(results.values[number], results.place(number), len(results), results.value_at)
+
+    def _promotable(self, group: RungResults, rung: int, history: History) -> Iterator[int]:
+        """Yield those of a group that may go on from a rung, best first."""
+        num_kept = self._count_kept(len(group))
+        for place, number in enumerate(group.best(), start=1):
+            near = num_kept > 0 and self._is_near(group.values[number], group.value_at(num_kept), rung, history)
+            if place > num_kept and not near:
+                return
+            yield number
+
+    def _is_near(self, value: float, cut: float, rung: int, history: History) -> bool:
+        """Tell whether a value that is below the cut may be so by chance."""
+        if self._tolerance == 0:
+            return False
+        tolerance = self._tolerance
+        if tolerance == "auto":
+            trials = [history.own[number] for number in itertools.islice(history.at(rung).best(), MOST_COMPARED)]
+            tolerance = estimate_noise([trial for trial in trials if len(trial.values) >= rung], rung)
+        return value >= cut - tolerance
 
     def _count_kept(self, num_results: int) -> int:
         return num_results // self._reduction
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where a trial stands among those that it is compared with.
+
+    Attributes
+    ----------
+    value : float
+        What it has reached.
+    place, num_results : int
+        Its place, the best being 1, and how many there are, itself among them.
+    value_at : function from int to float
+        The value at a place.
+    """
+
+    value: float
+    place: int
+    num_results: int
+    value_at: Callable[[int], float]
+
+
 class MedianRule(RankRule):
     """Of the results at a rung, those go on that are not below the median.
+
+    Parameters as of `RankRule`, but for the reduction.
 
     References
     ----------
@@ -130,11 +208,42 @@ class MedianRule(RankRule):
        compares with the medians of running averages; here with those of the best values so far.
     """
 
-    def __init__(self, *, sign: float = 1.0) -> None:
-        super().__init__(2, sign=sign)
+    def __init__(self, *, tolerance: float | Literal["auto"] = 0.0, sign: float = 1.0) -> None:
+        super().__init__(2, tolerance=tolerance, sign=sign)
 
     def _count_kept(self, num_results: int) -> int:
         return (num_results + 1) // 2
+
+
+class EqualCostRule(RankRule):
+    """Ranks at equal cost: what a trial has reached at a rung against what its peers had reached for as much.
+
+    So a network whose epochs are dear is not judged by how much less it had seen of the images, nor a cheap one by how
+    little it had cost. Peers that ended before are compared with what they had reached, and those that could not finish
+    an epoch for so much are left out.
+
+    Parameters as of `RankRule`.
+    """
+
+    def _stand(self, number: int, rung: int, history: History) -> Standing:
+        own = history.own[number]
+        values = {number: history.at(rung).values[number]}
+        for other in history.peers(number, history.rungs[0]).values:
+            trial = history.own[other]
+            epochs = int(rung * own.cost / trial.cost + 1e-9)
+            is_there = len(trial.values) >= epochs or other not in history.running
+            if other != number and trial.values and epochs >= 1 and is_there:
+                values[other] = trial.values[min(epochs, len(trial.values)) - 1]
+        ranked = sorted((math.inf if math.isnan(value) else -value, other) for other, value in values.items())
+        place = ranked.index((-values[number], number)) + 1
+        return Standing(values[number], place, len(ranked), lambda at: -ranked[at - 1][0])
+
+    def _promotable(self, group: RungResults, rung: int, history: History) -> Iterator[int]:
+        for number in group.best():
+            if len(history.own[number].values) >= rung:
+                standing = self._stand(number, rung, history)
+                if standing.place <= self._count_kept(standing.num_results):
+                    yield number
 
 
 class ForecastRule:
@@ -152,6 +261,8 @@ class ForecastRule:
     sign : float, 1 or -1
         What the objective was multiplied with so that larger is better; texts show it as it was.
     """
+
+    waits_for_peers = False
 
     def __init__(self, forecaster: Forecaster, reduction: int, *, sign: float = 1.0) -> None:
         self._forecaster = forecaster
@@ -227,6 +338,8 @@ class PromiseRule:
     .. [1] Swersky, Snoek and Adams, "Freeze-Thaw Bayesian Optimization", arXiv:1406.3896: whether to go on with a
        training or to begin another is one question.
     """
+
+    waits_for_peers = False
 
     def __init__(self, model: GaussianSampler, *, seed: int, sign: float = 1.0) -> None:
         self._model = model

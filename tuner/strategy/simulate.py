@@ -144,6 +144,8 @@ class Search:
         What the first stage tries first.
     warm_start : sequence of tuples of TrialView
         What it learns from other searches.
+    cost : function from config to float
+        Of one epoch, on the axis that halving counts on.
 
     Attributes
     ----------
@@ -166,6 +168,7 @@ class Search:
         clock: Callable[[], float] = lambda: 0.0,
         first: Sequence[Config] = (),
         warm_start: Sequence[tuple[TrialView, ...]] = (),
+        cost: Callable[[Config], float] = lambda _: 1.0,
     ) -> None:
         if limits is not None and limits.gpu_hours is not None:
             raise ValueError("a simulated search holds no GPUs, so their hours cannot be limited")
@@ -175,6 +178,7 @@ class Search:
         self._first = first
         self._warm_start = warm_start
         self._clock = clock
+        self._cost = cost
         self._ends = Ends(limits or Limits())
         self._searches: list[StageSearch] = []
         self.stop_reason = ""
@@ -197,7 +201,7 @@ class Search:
         search, number = self._searches[-1], job.key[1]
         if search.views[number].state != "running":  # a limit ended it
             return False
-        search.add(number, value)
+        search.add(number, value, cost=self._cost(job.config))
         decision = search.judge(number, epoch)
         if decision.state is not None:
             search.end(number, decision.state)

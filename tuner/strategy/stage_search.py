@@ -18,7 +18,7 @@ from tuner.strategy.history import History
 from tuner.strategy.narrow import Reason, carry, incumbents, narrow
 from tuner.strategy.pareto import FrontRule
 from tuner.strategy.prior import Belief
-from tuner.strategy.rules import ForecastRule, MedianRule, PromiseRule, RankRule, Room, Rule
+from tuner.strategy.rules import EqualCostRule, ForecastRule, MedianRule, PromiseRule, RankRule, Room, Rule
 from tuner.strategy.sampler import FirstThen, Kind, build_sampler, choose_kind
 from tuner.strategy.trial_view import Before, State, TrialView
 from tuner.strategy.warm_start import MOST_TRIED
@@ -117,7 +117,8 @@ class StageSearch:
         self._choice: tuple[int, int | None] | None = None
         self._ends = ends or Ends(Limits())
         self._ends.open_stage(carried, recorded)
-        self.history = History(carried, rungs=stage_rungs)
+        group = "architecture" if stage.halving is not None and stage.halving.peers == "architecture" else ""
+        self.history = History(carried, rungs=stage_rungs, group=group)
         for trial in _in_order(recorded, order):
             self.history.put(trial)
 
@@ -163,7 +164,7 @@ class StageSearch:
         self.history.put(view)
         return view
 
-    def add(self, number: int, value: float, also: tuple[float, ...] = ()) -> float:
+    def add(self, number: int, value: float, also: tuple[float, ...] = (), cost: float = 1.0) -> float:
         """Take what a trial's next epoch measured.
 
         Parameters
@@ -174,13 +175,15 @@ class StageSearch:
             The objective after its next epoch; not finite if the training diverged.
         also : tuple of float, larger is better
             The further objectives.
+        cost : float, above 0
+            Of the epoch, on the axis that halving counts on.
 
         Returns
         -------
         float
             The objective so far: the best epoch's, or NaN.
         """
-        view = self.views[number].extended(value, also)
+        view = self.views[number].extended(value, also, cost)
         self.history.put(view)
         self._ends.add(view.values[-1])
         return view.values[-1]
@@ -261,7 +264,7 @@ def find_rule(stage: Stage, kind: Kind) -> str:
     """Return the name of the rule that decides at a stage's rungs."""
     assert stage.halving is not None
     if stage.halving.rule == "auto":
-        return "promise" if kind == "gp" else "rank"
+        return "promise" if kind == "gp" and not stage.halving.grow else "rank"
     return stage.halving.rule
 
 
@@ -270,7 +273,7 @@ def is_pausing(stage: Stage, kind: Kind) -> bool:
     if stage.halving is None:
         return False
     if stage.halving.type == "auto":
-        return find_rule(stage, kind) == "promise"
+        return stage.halving.grow or find_rule(stage, kind) == "promise"
     return stage.halving.type == "promotion"
 
 
@@ -284,9 +287,11 @@ def choose_rule(stage: Stage, kind: Kind, model: GaussianSampler, *, seed: int, 
         case "forecast":
             return ForecastRule(model.forecaster, stage.halving.reduction, sign=sign)
         case "median":
-            return MedianRule(sign=sign)
+            return MedianRule(tolerance=stage.halving.tolerance, sign=sign)
         case _:
-            return RankRule(stage.halving.reduction, sign=sign)
+            build = RankRule if stage.halving.axis == "epochs" else EqualCostRule
+            grows, tolerance = stage.halving.grow, stage.halving.tolerance
+            return build(stage.halving.reduction, tolerance=tolerance, grows=grows, sign=sign)
 
 
 def find_space(stage: Stage, space: Space | None, before: Before | None) -> tuple[Space, tuple[Reason, ...]]:
