@@ -153,7 +153,7 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(
         finally:
             driver.send_signal(signal.SIGKILL)
             driver.communicate()
-    finished = {name: t for name, t in read_trials(folder).items() if t["state"] != "running"}
+    finished = {name: t for name, t in read_trials(folder).items() if t["state"] not in {"running", "paused"}}
     done = tuner(*arguments)
     assert done.returncode == 0, done.stderr
     trials = read_trials(folder)
@@ -191,7 +191,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
     assert b"interrupted" in output
     assert b"Traceback" not in output + errors
     assert {run["status"] for run in read_runs(tmp_path / "mlflow.db")} <= {"FINISHED", "FAILED", "KILLED"}
-    finished = {name: t for name, t in read_trials(folder).items() if t["state"] != "running"}
+    finished = {name: t for name, t in read_trials(folder).items() if t["state"] not in {"running", "paused"}}
     assert tuner("run", str(small)).returncode == 0
     assert finished.items() <= read_trials(folder).items()
     assert_mirrored(folder, tmp_path / "mlflow.db")
@@ -212,7 +212,7 @@ def test_a_time_limit_ends_a_search_and_says_so(tuner: Tuner, small: Path, tmp_p
     assert "time limit" in done.stdout
     trials = read_trials(tmp_path / "results/small")
     assert 0 < len(trials) < 500
-    assert all(trial["state"] != "running" for trial in trials.values())
+    assert all(trial["state"] not in {"running", "paused"} for trial in trials.values())
 
 
 def test_a_limit_of_epochs_ends_a_search_at_the_very_epoch_and_a_larger_one_goes_on(
@@ -224,7 +224,7 @@ def test_a_limit_of_epochs_ends_a_search_at_the_very_epoch_and_a_larger_one_goes
         assert f"ended early: the limit of {most} epochs was reached" in done.stdout
         trials = read_trials(tmp_path / "results/small")
         assert sum(len(trial["epochs"]) for trial in trials.values()) == most
-        assert all(trial["state"] != "running" for trial in trials.values())
+        assert all(trial["state"] not in {"running", "paused"} for trial in trials.values())
         assert f"the limit of {most} epochs was reached" in tuner("show", "small").stdout
 
 
