@@ -101,8 +101,8 @@ def narrow(space: Space, trials: Sequence[TrialView], narrow: Narrow) -> Narrowi
     An option is dropped on three conditions: it was tried five times or more; none of its trials is among
     the best; and a one-sided rank-sum test, with what more important parameters explain taken off, puts its
     trials below the others. There, diverged and failed trials count as the worst. All options of the space
-    share a level of 5%, so that a space in which no choice matters loses an option in one narrowing of twenty
-    at most. With an option go the parameters that depend on it.
+    share a level of 5%, so that a space in which no choice matters loses an option in about one narrowing of
+    twenty. With an option go the parameters that depend on it.
 
     A parameter is looked at by itself, so the new space is a box and holds combinations that were never good.
     """
@@ -114,9 +114,11 @@ def narrow(space: Space, trials: Sequence[TrialView], narrow: Narrow) -> Narrowi
     verdicts = {
         parameter.name: _look_at(
             parameter,
-            [trial for trial in ranked if parameter.name in trial.config],
-            [trial for trial in losers if parameter.name in trial.config],
-            importances.get(parameter.name),
+            _Evidence(
+                [trial for trial in ranked if parameter.name in trial.config],
+                [trial for trial in losers if parameter.name in trial.config],
+                importances.get(parameter.name),
+            ),
             narrow,
             level,
         )
@@ -174,22 +176,33 @@ def incumbents(trials: Sequence[TrialView], space: Space, count: int) -> list[di
     return configs
 
 
+@dataclass(frozen=True)
+class _Evidence:
+    """What is known of one parameter.
+
+    Attributes
+    ----------
+    ranked, losers : sequence of TrialView
+        The trials that have it: those with a result, best first, and those that diverged or failed.
+    importance : Importance or None
+        How much it explains; None for a constant.
+    """
+
+    ranked: Sequence[TrialView]
+    losers: Sequence[TrialView]
+    importance: Importance | None
+
+
 def _count_options(space: Space) -> int:
     """Count the options that might be dropped."""
     free = [parameter.distribution for parameter in space.parameters if not parameter.is_constant]
     return sum(len(distribution.options) for distribution in free if isinstance(distribution, Choice))
 
 
-def _look_at(
-    parameter: Parameter,
-    ranked: Sequence[TrialView],
-    losers: Sequence[TrialView],
-    importance: Importance | None,
-    narrow: Narrow,
-    level: float,
-) -> tuple[Distribution, Reason]:
-    """Decide about one parameter from the trials that have it: the ranked, and those without a result."""
-    old, num_ended = parameter.distribution, len(ranked) + len(losers)
+def _look_at(parameter: Parameter, evidence: _Evidence, narrow: Narrow, level: float) -> tuple[Distribution, Reason]:
+    """Decide about one parameter; an option is dropped at that level of the test."""
+    old, ranked, importance = parameter.distribution, evidence.ranked, evidence.importance
+    num_ended = len(ranked) + len(evidence.losers)
 
     def keep(text: str, action: Action = "kept") -> tuple[Distribution, Reason]:
         return old, Reason(parameter.name, action, describe(old), describe(old), text, num_ended)
@@ -203,7 +216,7 @@ def _look_at(
     num_best = max(MIN_BEST, math.ceil(narrow.keep * len(ranked)))
     if isinstance(old, Choice):
         best = [index_of(old, trial.config[parameter.name]) for trial in ranked[:num_best]]
-        return _look_at_options(parameter.name, old, [*ranked, *losers], best, importance, level)
+        return _look_at_options(parameter.name, old, [*ranked, *evidence.losers], best, importance, level)
     if not importance.is_clear and not importance.is_clear_alone:
         return keep("it explains no more of the differences between trials than chance may")
     if not importance.is_clear:
