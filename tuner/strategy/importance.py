@@ -70,8 +70,9 @@ def find_importances(space: Space, ranked: Sequence[TrialView], losers: Sequence
     Notes
     -----
     Taking off is needed because trials are not drawn independently: a sampler that has found a good learning rate
-    tries it again and again together with whatever else the best trial had. Without it, a third to a half of the
-    parameters that do nothing look important after 48 trials of the Gaussian process; with it, a tenth or fewer.
+    tries it again and again together with whatever else the best trial had. Without it, of the ranges that do
+    nothing a quarter to a half look important after 24 or 48 trials that a model suggested; with it, a tenth
+    (``benchmarks/narrowing.py``).
 
     References
     ----------
