@@ -16,7 +16,8 @@ demo: install
 	$(BIN)/tuner run search_spaces/coarse.yaml
 
 test: $(VENV)/.developing
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal tests/unit tests/golden
+	$(BIN)/python -m pytest tests/integration tests/end_to_end
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from search_quality.problems import MAX_EPOCHS, Problem
-from tuner.spec.search import Stage
+from tuner.spec.search import Limits, Stage
 from tuner.spec.space import Config
 from tuner.strategy.simulate import Curve, Job, Policy, Search, simulate
 
@@ -78,17 +78,18 @@ def _recommend(problem: Problem, seen: list[tuple[Config, int, float]]) -> float
 def _ours(**settings: object) -> Callable[[Problem, int, int, int], Policy]:
     def build(problem: Problem, workers: int, budget: int, seed: int) -> Policy:
         stage = {"name": "only", "trials": budget, "max_epochs": MAX_EPOCHS, **settings}
-        return Search([Stage.model_validate(stage)], problem.space, seed=seed)
+        return Search([Stage.model_validate(stage)], problem.space, seed=seed, limits=Limits(epochs=budget))
 
     return build
 
 
 OURS: dict[str, Callable[[Problem, int, int, int], Policy]] = {
-    "tuner": _ours(sampler="gp"),
-    "tuner_gp_promise": _ours(sampler="gp", halving={"rule": "promise"}),
+    "tuner": _ours(),
+    "tuner_stopping": _ours(halving={"type": "stopping"}),
     "tuner_gp_rank": _ours(sampler="gp", halving={"rule": "rank"}),
     "tuner_gp_none": _ours(sampler="gp", halving=None),
     "tuner_tpe": _ours(sampler="tpe"),
+    "tuner_tpe_promotion": _ours(sampler="tpe", halving={"type": "promotion"}),
     "tuner_random": _ours(sampler="random"),
     "tuner_qmc": _ours(sampler="qmc"),
 }

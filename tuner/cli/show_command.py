@@ -84,6 +84,7 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
         "diverged",
         "failed",
         "running",
+        "paused",
         "epochs",
         "time",
         "best",
@@ -97,7 +98,7 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
         overview.add_row(
             stage.name,
             str(len(trials)),
-            *(str(counts[state]) for state in ("complete", "stopped", "diverged", "failed", "running")),
+            *(str(counts[state]) for state in ("complete", "stopped", "diverged", "failed", "running", "paused")),
             str(sum(len(trial.epochs) for trial in trials)),
             format_seconds(attributes.get("elapsed_s", 0.0)),
             format_objective(ranked[0].value, attributes["metric"]) if ranked else "-",

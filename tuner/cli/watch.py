@@ -77,7 +77,7 @@ def draw_status(status: "Status", run: "SearchRun") -> RenderableType:
         The search, for its spec.
     """
     counts = status.counts
-    done = sum(number for state, number in counts.items() if state != "running")
+    done = sum(number for state, number in counts.items() if state not in {"running", "paused"})
     left = "-" if status.left_s is None else f"about {format_seconds(status.left_s)}"
     head = Text.assemble(
         (f"{run.spec.name}", "bold"),
@@ -85,7 +85,7 @@ def draw_status(status: "Status", run: "SearchRun") -> RenderableType:
         f"{done} of {status.trials} trials   {status.epochs_done} epochs   ",
         f"{format_seconds(status.elapsed_s)} gone, {left} left",
     )
-    order = ("running", "complete", "stopped", "diverged", "failed")
+    order = ("running", "paused", "complete", "stopped", "diverged", "failed")
     tally = Text("   ".join(f"{counts[state]} {state}" for state in order if counts.get(state)), style="cyan")
     metric = run.spec.objective.metric
     table = Table(box=None, pad_edge=False, header_style="bold")

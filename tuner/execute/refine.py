@@ -56,7 +56,7 @@ def refine_search(
     Raises
     ------
     SearchNotFoundError
-        If there is no such search or stage, or too few of its trials have ended.
+        If there is no such search or stage, or too few of its trials have a result.
     SpecError
         If what comes out is no search.
     """
@@ -66,12 +66,12 @@ def refine_search(
     last = asked.stages[-1]
     given = {key: value for key, value in (("keep", keep), ("margin", margin)) if value is not None}
     how = (last.narrow or Narrow()).model_copy(update=given)
-    ended = [record for record in stage.trials() if record.state != "running"]
-    trials = view_records(ended, asked.objective, maximize=stage.maximize)
+    resting = [record for record in stage.trials() if record.state != "running"]  # those that wait at a rung too
+    trials = view_records(resting, asked.objective, maximize=stage.maximize)
     if (num_ranked := len(rank_trials(trials))) < MIN_TRIALS:
         raise SearchNotFoundError(
-            f"search {folder.name!r}: of stage {stage.name!r} {num_ranked} trials have ended with a result, and "
-            f"{MIN_TRIALS} are needed to narrow its space; let it go on, or name another stage with --stage"
+            f"search {folder.name!r}: of stage {stage.name!r} {num_ranked} trials have ended or wait with a result, "
+            f"and {MIN_TRIALS} are needed to narrow its space; let it go on, or name another stage with --stage"
         )
     if not any(record.state == "complete" for one in stages for record in one.trials()):
         raise SearchNotFoundError(
@@ -89,8 +89,8 @@ def refine_search(
         }
     )
     heading = (
-        f"Search {folder.name} goes on here, in its space as the {len(trials)} ended trials of its stage {stage.name} "
-        f"narrow it (keep {how.keep:g}, margin {how.margin:g}). Above each hyperparameter stands what became of it, "
+        f"Search {folder.name} goes on here, in its space as {len(trials)} trials of its stage {stage.name} narrow "
+        f"it (keep {how.keep:g}, margin {how.margin:g}). Above each hyperparameter stands what became of it, "
         "and why."
     )
     comments = {

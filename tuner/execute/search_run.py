@@ -141,6 +141,9 @@ class SearchRun:
     @property
     def should_stop(self) -> bool:
         """Whether running trials must end now: a limit, an error or the user."""
+        if self._run.search.is_stuck:
+            with self._lock:
+                self._run.end_waiting()
         reason = "" if self.stop_reason else self._ends.find_reason(self.elapsed_s)
         if reason and not self.is_finished:
             self._stop_at_limit(reason)
@@ -265,7 +268,7 @@ class SearchRun:
 
     def _guess_left_s(self, views: list[TrialView]) -> float | None:
         """Guess: later trials train for as long as those so far, and an epoch takes as long in later stages."""
-        ended = sum(view.state != "running" for view in views)
+        ended = sum(view.state not in {"running", "paused"} for view in views)
         epochs = sum(len(view.values) for view in views)
         if ended < HOPELESS or epochs == 0:
             return None

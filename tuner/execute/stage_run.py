@@ -12,7 +12,7 @@ import numpy as np
 
 from tuner.errors import LedgerError
 from tuner.execute.task import LAST, MODEL
-from tuner.execute.views import view_record
+from tuner.execute.views import read_cost, view_record
 from tuner.spec.search import Objective, Stage
 from tuner.spec.space import Config, Space
 from tuner.strategy.ends import Ends
@@ -21,7 +21,7 @@ from tuner.strategy.stage_search import StageSearch
 from tuner.strategy.trial_view import Before, State
 from tuner.strategy.warm_start import read_warm_start
 from tuner.track.artifacts import write_artifacts
-from tuner.track.ledger import StageLedger
+from tuner.track.ledger import End, StageLedger, TrialRecord
 
 CHECKPOINTS_KEPT = 5  # the best few of a stage keep their weights
 GPU_SECONDS = "gpu_seconds"  # of an epoch: its seconds times the GPUs that its trial held
@@ -91,7 +91,8 @@ class StageRun:
         self._say = say
         records = ledger.trials()
         in_order = sorted(records, key=lambda r: math.inf if r.ended is None else r.ended.timestamp())
-        views = [view_record(record, self._sign, objective) for record in in_order]
+        self._axis = "epochs" if stage.halving is None else stage.halving.axis
+        views = [view_record(record, self._sign, objective, self._axis) for record in in_order]
         self.search = StageSearch(
             stage,
             space,
@@ -103,19 +104,21 @@ class StageRun:
             num_objectives=1 + len(objective.also),
             first=first,
             warm_start=read_warm_start(ledger.attributes.get("warm_start", [])),
+            order=list_events(records),
         )
         ends.spend(sum(epoch.get(GPU_SECONDS, 0.0) for record in records for epoch in record.epochs))
-        ended = [view.number for view in views if view.state != "running"]
+        ended = [view.number for view in views if view.state not in {"running", "paused"}]
         self._kept = sorted(ended, key=self._rank)[:CHECKPOINTS_KEPT]
+        self._waits_since = {record.number: record.reason for record in records if record.state == "paused"}
         self._interrupted = deque(record for record in records if record.state == "running")
 
     @property
     def has_next(self) -> bool:
         """Whether a trial can start now."""
-        return self._ends.may_train if self._interrupted else self.search.has_next and self._ends.may_begin
+        return self._ends.may_train if self._interrupted else self.search.has_next
 
     def next(self) -> Ask | None:
-        """Open the next trial and record it, an interrupted one first; None if no other may begin."""
+        """Open the next trial and record it, or go on with one, an interrupted one first; None if none is due."""
         while self._interrupted:
             record = self._interrupted.popleft()
             # a storage that cannot write both at once may have recorded its last epoch and not the verdict
@@ -129,6 +132,8 @@ class StageRun:
             return None
         view = self.search.start()
         seed = int(np.random.SeedSequence((self._seed, view.number)).generate_state(1)[0])
+        if view.values:
+            return Ask(view.number, view.config, seed, len(view.values))
         recorded = self.ledger.start(self.search.space, view.config, seed)
         assert recorded == view.number, f"the ledger gave number {recorded} where {view.number} was due"
         return Ask(view.number, view.config, seed, 0)
@@ -154,7 +159,8 @@ class StageRun:
         epoch = int(measured["epoch"])
         with self.ledger.batch():  # an epoch and its verdict are one record
             if epoch == len(view.values) + 1:
-                value = self.search.add(number, self._read_value(measured), self._objective.read_also(measured))
+                also, cost = self._objective.read_also(measured), read_cost(measured, self._axis)
+                value = self.search.add(number, self._read_value(measured), also, cost)
                 self._ends.spend(measured.get(GPU_SECONDS, 0.0))
                 execution = measured.get("execution")
                 if execution is not None:
@@ -166,9 +172,9 @@ class StageRun:
             self._settle(number, decision.state, decision.reason)
         return decision.state is None
 
-    def end(self, number: int, state: State, reason: str, error: str = "") -> None:
+    def end(self, number: int, state: End, reason: str, error: str = "") -> None:
         """Record a trial's end, unless it has ended, and keep no more of its files than are needed."""
-        if self.search.views[number].state != "running":
+        if self.search.views[number].state not in {"running", "paused"}:
             return
         with self.ledger.batch():
             self.ledger.end(number, state, reason, self._sign * self.search.views[number].best, error)
@@ -182,6 +188,7 @@ class StageRun:
         LedgerError
             If the files cannot be written.
         """
+        self.end_waiting()
         for number, view in self.search.views.items():  # a worker that was told to stop may have written once more
             if view.state != "running":
                 (self.checkpoints(number) / LAST).unlink(missing_ok=True)
@@ -197,6 +204,11 @@ class StageRun:
         self.ledger.set(ended=reason)
         return self.search.close()
 
+    def end_waiting(self) -> None:
+        """Record the end of the trials that wait, if none of them will be gone on with."""
+        for number in list(self.search.history.paused) if self.search.is_stuck else []:
+            self.end(number, "stopped", f"{self._waits_since[number]}; others went on until the end")
+
     def checkpoints(self, number: int) -> Path:
         """Return the folder of a trial's checkpoints."""
         return self._folder / "checkpoints" / f"{self.search.stage.name}-{number}"
@@ -204,15 +216,19 @@ class StageRun:
     def _judge(self, number: int, epoch: int) -> Decision:
         """Ask the strategy about a recorded epoch, and record the trial's end if it says so."""
         decision = self.search.judge(number, epoch)
-        if decision.state is not None:
+        if decision.state == "paused":
+            self.ledger.pause(number, epoch, decision.reason)
+            self._waits_since[number] = decision.reason
+        elif decision.state is not None:
             best = self.search.views[number].best
             self.ledger.end(number, decision.state, decision.reason, self._sign * best)
         return decision
 
     def _settle(self, number: int, state: State, reason: str) -> None:
-        """After a trial's end is on disk: see it, say it, and keep no more of its files than are needed."""
+        """After a trial's end, or that it waits, is on disk: see it, say it, and keep no more files than are needed."""
         self.search.end(number, state)
-        self._tidy(number)
+        if state != "paused":
+            self._tidy(number)
         self._say(f"{self.search.stage.name} {number}: {reason}")
 
     def _rank(self, number: int) -> tuple[float, int]:
@@ -230,3 +246,15 @@ class StageRun:
         self._kept = kept[:CHECKPOINTS_KEPT]
         for other in kept[CHECKPOINTS_KEPT:]:
             shutil.rmtree(self.checkpoints(other), ignore_errors=True)
+
+
+def list_events(records: Sequence[TrialRecord]) -> list[int]:
+    """Return the order in which trials began and came on, as `StageSearch` takes it: by the times on record."""
+    events: list[tuple[float, int]] = []
+    for record in records:
+        time_s = -math.inf if record.started is None else record.started.timestamp()
+        events.append((time_s, record.number))
+        for epoch in record.epochs:
+            time_s = max(time_s, epoch.get("timestamp", time_s))
+            events.append((time_s, record.number))
+    return [number for _, number in sorted(events, key=lambda event: event[0])]

@@ -2,14 +2,20 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tuner.spec.search import Objective
 from tuner.strategy.trial_view import TrialView
 from tuner.track.ledger import TrialRecord
 
 
-def view_record(record: TrialRecord, sign: float, objective: Objective) -> TrialView:
+def read_cost(measured: Mapping[str, float], axis: str) -> float:
+    """Return what an epoch cost on the axis that halving counts on; 1 where that is epochs, or nothing was measured."""
+    cost = measured.get(axis, 1.0)
+    return cost if cost > 0 else 1.0
+
+
+def view_record(record: TrialRecord, sign: float, objective: Objective, axis: str = "epochs") -> TrialView:
     """Show a recorded trial to the strategy.
 
     Parameters
@@ -20,9 +26,13 @@ def view_record(record: TrialRecord, sign: float, objective: Objective) -> Trial
         1 where a larger objective is better and -1 where a smaller one is.
     objective : Objective
         Says what else counts.
+    axis : str
+        What halving counts on.
     """
     values = tuple(sign * value for value in record.values)
-    view = TrialView(number=record.number, config=record.config, values=values, state=record.state)
+    costs = [read_cost(measured, axis) for measured in record.epochs]
+    cost = sum(costs) / len(costs) if costs else 1.0
+    view = TrialView(number=record.number, config=record.config, values=values, state=record.state, cost=cost)
     if not objective.also:
         return view
     best, also = -math.inf, list[tuple[float, ...]]()

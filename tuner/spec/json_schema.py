@@ -21,7 +21,7 @@ from tuner.spec.search import (
     Objective,
     Resources,
     SearchSpec,
-    Stage,
+    StageAsWritten,
     Tracking,
 )
 from tuner.spec.sections import (
@@ -163,7 +163,7 @@ def _build_stages() -> Schema:
         "type": "object",
         "minProperties": 1,
         "propertyNames": {"pattern": f"^{STAGE_PATTERN}$"},
-        "additionalProperties": _build_record(Stage, replaced, hidden=("name",)),
+        "additionalProperties": _build_record(StageAsWritten, replaced, hidden=("name",)),
     }
 
 

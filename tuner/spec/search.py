@@ -9,6 +9,7 @@ from pydantic import Field
 from tuner.spec.model import SpecModel
 from tuner.spec.space import Scalar, Space
 
+AUTO_MAX_EPOCHS = 81
 COSTS = ("parameters", "multiply_adds", "seconds")
 
 
@@ -82,17 +83,50 @@ def _turn(metric: str, value: float) -> float:
 class Halving(SpecModel):
     """Asynchronous successive halving: at each rung, a rule stops what is poor."""
 
-    rule: Literal["auto", "forecast", "promise", "rank"] = Field(
+    rule: Literal["auto", "forecast", "promise", "rank", "median"] = Field(
         default="auto",
-        description="promise: a trial goes on while no new configuration promises a good deal more for an epoch, by a "
-        "model of all trials; forecast: it must be among the best of its peers by what the model expects at the last "
-        "epoch; rank: by its value so far it must be among the best; auto: promise with sampler gp, else rank.",
+        description="promise: a trial goes on while nothing else promises a good deal more for an epoch, by a model of "
+        "all trials; forecast: it must be among the best of its peers by what the model expects at the last epoch; "
+        "rank: by its value so far it must be among the best; median: it must not be below the median; auto: promise "
+        "with sampler gp, else rank.",
+    )
+    type: Literal["auto", "promotion", "stopping"] = Field(
+        default="auto",
+        description="stopping: what does not go on ends; promotion: it waits with its checkpoint, and may be gone on "
+        "with later; auto: promotion with rule promise, else stopping.",
     )
     reduction: int = Field(
         default=3, ge=2, le=16, description="About the ratio of rungs; by rank, one in this many goes on."
     )
     min_epochs: int = Field(default=1, ge=1, description="The first rung: nobody is stopped earlier.")
     min_peers: int = Field(default=3, ge=1, description="Nobody is stopped before this many results at a rung.")
+    peers: Literal["all", "architecture"] = Field(
+        default="all",
+        description="With whom rank and median compare a trial: all, or those of its architecture, so that families "
+        "that start slowly are not judged by those that do not.",
+    )
+    axis: Literal["epochs", "seconds", "multiply_adds"] = Field(
+        default="epochs",
+        description="What training costs: rank and median compare values at equal cost, and promise is that of a unit "
+        "of cost.",
+    )
+    tolerance: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        default=0.0,
+        description="How far below the cut rank and median still let a trial go on, in units of the objective; auto: "
+        "as far as curves that cross each other are apart.",
+    )
+    brackets: int = Field(
+        default=1,
+        ge=1,
+        le=8,
+        description="With more than one, some trials skip the first rung, some the first two, and so on; the better "
+        "the values at a rung agree with those at the end, the more trials it judges.",
+    )
+    grow: bool = Field(
+        default=False,
+        description="The last rung is the second one at first, and grows towards max_epochs only while trials change "
+        "places from rung to rung. Needs rule rank and type promotion, which auto takes then.",
+    )
     audit: float = Field(
         default=0.05, ge=0, le=1, description="Share of the trials that are never stopped, to tell what stopping costs."
     )
@@ -129,6 +163,16 @@ class Stage(SpecModel):
     )
     narrow: Narrow | None = Field(
         default=None, description="Narrow the space of the stage before; none: the whole space."
+    )
+
+
+class StageAsWritten(Stage):
+    """A stage as its file may have it: the length may be left open."""
+
+    max_epochs: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = Field(  # type: ignore[assignment]
+        description=f"The last rung: a trial that gets there is complete. auto: as many as it takes until the order of "
+        f"the trials stays the same, at most {AUTO_MAX_EPOCHS}; the same as {AUTO_MAX_EPOCHS} with halving: "
+        "{grow: true}."
     )
 
 

@@ -3,7 +3,7 @@
 import re
 
 from tuner.spec.faults import Fault, enumerate_words
-from tuner.spec.search import Halving, Narrow, Stage
+from tuner.spec.search import AUTO_MAX_EPOCHS, Halving, Narrow, Stage, StageAsWritten
 from tuner.spec.sections import Record, read_section
 from tuner.spec.yaml_tree import MapNode, Node, ScalarNode, printable, show
 
@@ -44,13 +44,19 @@ def read_stages(
 def _read_stage(name: str, node: Node, faults: list[Fault], *, can_narrow: bool) -> Stage | None:
     readers = {"halving": _read_halving, "narrow": _read_narrow}
     num_faults = len(faults)
-    values = read_section(node, Stage, faults, readers, hidden=("name",))
+    values = read_section(node, StageAsWritten, faults, readers, hidden=("name",))
     if not isinstance(node, MapNode):
         return None
     if values.setdefault("narrow", Narrow() if can_narrow else None) is not None and not can_narrow:
         message = "the first stage has none before it to narrow; take it out, or write space: {from: SEARCH}"
         faults.append(Fault(node.keys["narrow"], message))
+    if values.get("max_epochs") == "auto":
+        values["max_epochs"] = AUTO_MAX_EPOCHS
+        values["halving"] = _let_grow(values.get("halving", Halving()), node.entries["max_epochs"], faults)
     halving, max_epochs = values.get("halving"), values.get("max_epochs")
+    if halving is not None and halving.grow and (halving.rule not in {"auto", "rank"} or halving.type == "stopping"):
+        place = node.entries.get("halving", node).place
+        faults.append(Fault(place, "a last rung that grows needs rule rank and type promotion; leave those two out"))
     if halving is not None and max_epochs is not None and halving.min_epochs > max_epochs:
         halving_node = node.entries["halving"]
         assert isinstance(halving_node, MapNode)
@@ -58,6 +64,14 @@ def _read_stage(name: str, node: Node, faults: list[Fault], *, can_narrow: bool)
         place = halving_node.entries["min_epochs"].place
         faults.append(Fault(place, f"{message}; write a smaller one, or halving: none"))
     return Stage(name=name, **values) if len(faults) == num_faults else None
+
+
+def _let_grow(halving: Halving | None, node: Node, faults: list[Fault]) -> Halving | None:
+    """Let the last rung grow, as ``max_epochs: auto`` asks."""
+    if halving is None:
+        faults.append(Fault(node.place, "auto needs halving; write a number, or take halving: none out"))
+        return None
+    return halving.model_copy(update={"grow": True})
 
 
 def _find_waste(stage: Stage) -> list[str]:
@@ -71,6 +85,13 @@ def _find_waste(stage: Stage) -> list[str]:
             f"halving with reduction {stage.halving.reduction} means little for {stage.trials} trials; "
             f"give it {enough} or more, or write halving: none"
         )
+    has_model = stage.halving.rule == "auto" and stage.sampler in {"auto", "gp"} and not stage.halving.grow
+    rule = "promise" if has_model else "rank" if stage.halving.rule == "auto" else stage.halving.rule
+    given = [key for key in ("peers", "tolerance") if getattr(stage.halving, key) != Halving.model_fields[key].default]
+    if given and rule in {"promise", "forecast"}:
+        warnings.append(f"{' and '.join(given)}: without effect with rule {rule}; write rule: rank, or take it out")
+    if stage.halving.axis != "epochs" and rule in {"forecast", "median"}:
+        warnings.append(f"axis: without effect with rule {rule}; write rule: rank or promise, or take it out")
     if stage.halving.min_epochs == stage.max_epochs:
         warnings.append(
             f"min_epochs and max_epochs are both {stage.max_epochs}, so nothing is stopped early; "

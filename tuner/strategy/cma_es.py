@@ -1,7 +1,7 @@
 """CMA-ES, on the ranks of trials of any length."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from cmaes import CMA
@@ -9,6 +9,7 @@ from cmaes import CMA
 from tuner.spec.space import Scalar, Space
 from tuner.strategy.draws import at, draw, first_new, generators
 from tuner.strategy.encoding import MIDDLE, Encoding
+from tuner.strategy.history import History
 from tuner.strategy.ranking import rank_trials
 from tuner.strategy.trial_view import TrialView
 
@@ -50,9 +51,10 @@ class RankedCmaEs:
         self._columns = [i for i, p in enumerate(self._encoding.parameters) if p.name in ranges]
         self._index = {name: i for i, name in enumerate(ranges)}
 
-    def ask(self, number: int, history: Sequence[TrialView]) -> dict[str, Scalar]:
+    def ask(self, number: int, history: Iterable[TrialView]) -> dict[str, Scalar]:
         """Draw from the distribution that the trials so far make; see `sampler.Sampler.ask`."""
-        return first_new(history, self._propose(number, [trial for trial in history if not trial.is_carried]))
+        history = History.of(history)
+        return first_new(history, self._propose(number, list(history.own.values())))
 
     def _propose(self, number: int, trials: Sequence[TrialView]) -> Iterator[dict[str, Scalar]]:
         rngs = generators(self._seed, number)

@@ -2,12 +2,12 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from tuner.spec.space import Choice, Distribution, Int, LogInt, LogUniform, Scalar, Space, Uniform
-from tuner.strategy.trial_view import TrialView
+from tuner.strategy.history import History
 
 NUM_ATTEMPTS = 64
 
@@ -17,12 +17,11 @@ def generators(seed: int, number: int) -> Iterator[np.random.Generator]:
     return (np.random.default_rng([seed, number, attempt]) for attempt in itertools.count())
 
 
-def first_new(history: Sequence[TrialView], candidates: Iterator[dict[str, Scalar]]) -> dict[str, Scalar]:
+def first_new(history: History, candidates: Iterator[dict[str, Scalar]]) -> dict[str, Scalar]:
     """Return the first candidate that no trial has; the very first if that takes too long."""
-    seen = {frozenset(trial.config.items()) for trial in history}
     tried = list(itertools.islice(candidates, 1))
     for candidate in itertools.chain(tried, itertools.islice(candidates, NUM_ATTEMPTS)):
-        if frozenset(candidate.items()) not in seen:
+        if not history.has(candidate):
             return candidate
     return tried[0]
 

@@ -113,6 +113,15 @@ class Ends:
         self._num_without_gain = 0 if best > self._best_ended else self._num_without_gain + 1
         self._best_ended = max(self._best_ended, best)
 
+    def pause(self, number: int) -> None:
+        """Count that a trial waits: it has no epoch under way."""
+        self._under_way.discard(number)
+
+    @property
+    def num_epochs_left(self) -> float:
+        """How many epochs may still end; infinite without a limit."""
+        return self._most_epochs - self._num_epochs
+
     def find_refusal(self) -> str:
         """Say why a trial whose epoch was just counted may not begin another; nothing if it may."""
         is_refused = self._num_epochs + len(self._under_way) > self._most_epochs

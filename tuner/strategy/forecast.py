@@ -1,8 +1,9 @@
 """What a stage's trials say about the values that configs would reach at its last epoch."""
 
 import functools
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,17 +14,22 @@ from threadpoolctl import ThreadpoolController
 from tuner.spec.space import Config, Space
 from tuner.strategy.encoding import Encoding, Points
 from tuner.strategy.gaussian_process import Hyperparameters, MultiRungProcess, fit, prior_means
+from tuner.strategy.history import History, Row
 from tuner.strategy.prior import SHARE, FadingBelief
 from tuner.strategy.ranking import has_result
 from tuner.strategy.trial_view import TrialView
 
 MIN_ROWS = 4  # values at rungs, before anything is forecast
-MIN_FITTED = 12  # values of trials that ended, before the hyperparameters are learnt from them
+MIN_FITTED = 12  # values at rungs, before the hyperparameters are learnt from them
 MOST_LENGTHS = 2  # of an earlier stage's trials: each is another rung, below the stage's own
-MAX_ROWS = 400  # of the process; its cost grows with the cube
+MAX_ROWS = 360  # of the process; its cost grows with the cube
 MAX_ROWS_FITTED = 200
-REFIT_GROWTH = 1.15  # its hyperparameters are found again when that many times as many trials have ended
+MAX_PENDING = 64  # running trials that are taken to get where they are expected to
+REFIT_GROWTH = 1.15  # its hyperparameters are found again when there are that many times as many values
+NUM_BEST = 20  # trials of the highest values, and
+NUM_WAITING = 24  # paused trials at each rung, that are told to the process however long ago they were trained
 NUM_DRAWN, NUM_NEAR, NUM_TOP = 400, 60, 5
+NUM_SCREENED = 60  # candidates whose promise is measured
 COARSE_STEPS = (0.15, 0.05, 0.015)
 FINE_STEPS = (0.08, 0.04, 0.02, 0.01, 0.005)
 """How far candidates lie from the best trials, and from the best candidates: in shares of each coordinate's range."""
@@ -32,7 +38,6 @@ Floats = NDArray[np.float64]
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 WEIGHTS /= WEIGHTS.sum()
 """Of Gauss and Hermite's quadrature: the mean of a function of a standard normal number."""
-NUM_HALVINGS = 20  # of the interval in which a rate is sought
 
 
 @functools.cache
@@ -84,13 +89,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self.values)
 
-    def limited(self, count: int) -> "Rows":
-        """Keep the rows of the highest rungs, and of those the latest."""
-        if len(self) <= count:
-            return self
-        kept = np.sort(np.lexsort((-self.numbers, -self.rungs))[:count])
-        return Rows(self.numbers[kept], self.points[kept], self.rungs[kept], self.values[kept])
-
 
 class Forecaster:
     """Makes forecasts from what a stage's trials have shown.
@@ -104,9 +102,9 @@ class Forecaster:
 
     Notes
     -----
-    Whatever is done depends on the trials alone. Hyperparameters are found from the first trials that ended, as many as
-    a growing sequence of counts says, and kept until the next count is reached. Before there are enough, what was
-    likely beforehand is taken, so that the first trials can be stopped too.
+    Whatever is done depends on the trials alone. Hyperparameters are found from the first values at rungs, as many as a
+    growing sequence of counts says, and kept until the next count is reached. Before there are enough, what was likely
+    beforehand is taken, so that the first trials can be stopped too.
 
     Trials carried over from an earlier stage trained on another schedule, where as many epochs mean something else:
     their values are rungs of their own below the stage's, and what they tell about it is learnt like anything else.
@@ -118,15 +116,16 @@ class Forecaster:
         self.encoding = Encoding(space)
         self.stage_rungs = tuple(stage_rungs)
         self._points: dict[int, tuple[Config, Points]] = {}
-        self._fitted: tuple[tuple[tuple[int, str, int], ...], Scale, Hyperparameters] | None = None
+        self._latest: tuple[History, tuple[int, tuple[int, ...]], Forecast | None] | None = None
+        self._fitted: tuple[tuple[object, ...], Scale, Hyperparameters] | None = None
 
-    def forecast(self, history: Sequence[TrialView], *, judged: int | None = None) -> "Forecast | None":
+    def forecast(self, history: Iterable[TrialView], *, judged: int | None = None) -> "Forecast | None":
         """Forecast what configs would reach.
 
         Parameters
         ----------
-        history : sequence of TrialView
-            The stage's trials so far.
+        history : iterable of TrialView
+            The stage's trials so far. A `History` with the stage's rungs saves going through them.
         judged : int or None
             The trial whose fate hangs on the answer: of the other running ones it is taken that they get where they are
             expected to.
@@ -136,30 +135,32 @@ class Forecaster:
         Forecast or None
             None while too little was seen.
         """
-        with _libraries().limit(limits=1):
-            return self._forecast(history, judged)
+        history = History.of(history, self.stage_rungs)
+        pending = tuple(number for number in history.running if number != judged)[-MAX_PENDING:]
+        seen = len(history.rows), pending
+        if self._latest is None or self._latest[0] is not history or self._latest[1] != seen:
+            with _libraries().limit(limits=1):
+                self._latest = history, seen, self._forecast(history, pending, judged)
+        return self._latest[2]
 
-    def _forecast(self, history: Sequence[TrialView], judged: int | None) -> "Forecast | None":
-        own = sorted((trial for trial in history if not trial.is_carried), key=lambda trial: trial.number)
-        carried = [trial for trial in history if trial.is_carried]
-        found = self._fit(own, carried)
+    def _forecast(self, history: History, pending: Sequence[int], judged: int | None) -> "Forecast | None":
+        found = self._fit(history)
         if found is None:
             return None
         scale, fitted = found
-        rows = self._read(own, carried).limited(MAX_ROWS)
+        arrivals = history.select(MAX_ROWS, always=self._find_needed(history, judged))
+        rows = self._read(history, arrivals, MAX_ROWS)
         is_choice, last = self.encoding.is_choice, len(fitted.noise) - 1
         scaled = scale.apply(rows.values)
         process = MultiRungProcess(rows.points, rows.rungs, scaled, is_choice, fitted)
         seen, first = np.unique(rows.numbers, return_index=True)
         means, _ = process.predict(rows.points[first], last)
-        complete = np.isin(seen, [trial.number for trial in own if trial.state == "complete"])
+        complete = np.array([number >= 0 and history.own[number].state == "complete" for number in seen.tolist()])
         best = float(means[complete].max() if complete.any() else means.max())
-        pending = [trial.config for trial in own if trial.state == "running" and trial.number != judged]
         if pending:
-            points = self.encoding.encode(pending)
+            points = np.array([self._encode(number, history.own[number].config) for number in pending])
             expected, _ = process.predict(points, last)
-            if judged is None:  # or the next suggestion would lie beside the one before
-                best = max(best, float(expected.max()))
+            best = max(best, float(expected.max()))  # or the next suggestion would lie beside the one before
             process = MultiRungProcess(
                 np.vstack([rows.points, points]),
                 np.concatenate([rows.rungs, np.full(len(points), last)]),
@@ -168,19 +169,36 @@ class Forecaster:
                 fitted,
             )
         top = rows.points[first][np.argsort(-means, kind="stable")[:NUM_TOP]]
-        return Forecast(self.encoding, process, self.stage_rungs, scale, best, top)
+        costs = np.log([history.own[number].cost if number >= 0 else 1.0 for number in seen.tolist()])
+        known = (rows.points[first][seen >= 0], costs[seen >= 0]) if costs.any() else None
+        return Forecast(self.encoding, process, self.stage_rungs, scale, best, top, known)
 
-    def _fit(self, own: Sequence[TrialView], carried: Sequence[TrialView]) -> tuple[Scale, Hyperparameters] | None:
+    def find_waiting(self, history: History) -> list[int]:
+        """Return the paused trials that come into question: the best ones of each rung."""
+        waiting: list[int] = []
+        for rung in self.stage_rungs[:-1]:
+            there = (n for n in history.at(rung).best() if n in history.paused and len(history.own[n].values) == rung)
+            waiting += itertools.islice(there, NUM_WAITING)
+        return waiting
+
+    def _find_needed(self, history: History, judged: int | None) -> list[int]:
+        """Return the trials that a forecast needs, however many others there are."""
+        if len(history.rows) <= MAX_ROWS:
+            return []
+        best = itertools.islice(history.at(self.stage_rungs[-1]).best(), NUM_BEST)
+        running = list(history.running)[-MAX_PENDING:]
+        return [*([] if judged is None else [judged]), *running, *best, *self.find_waiting(history)]
+
+    def _fit(self, history: History) -> tuple[Scale, Hyperparameters] | None:
         if len(self.encoding.parameters) == 0:
             return None
-        ended = [trial for trial in own if trial.state != "running"]
-        first = ended[: _floor_count(len(ended))]
-        known = tuple((trial.number, trial.state, len(trial.values)) for trial in (*carried, *first))
+        first = history.select(MAX_ROWS_FITTED, until=_floor_count(len(history.rows)))
+        num_rungs = len(_find_lengths(history.carried)) + len(self.stage_rungs)
+        known = (*first, *(trial.number for trial in history.carried))
         if self._fitted is None or self._fitted[0] != known:
-            rows = self._read(first, carried).limited(MAX_ROWS_FITTED)
-            num_rungs = len(_find_lengths(carried)) + len(self.stage_rungs)
+            rows = self._read(history, first, MAX_ROWS_FITTED)
             if len(rows) < MIN_FITTED:
-                rows = self._read(own, carried)
+                rows = self._read(history, history.rows, MAX_ROWS)
                 expected = prior_means(len(self.encoding.parameters), num_rungs)
                 return (Scale.of(rows.values), expected) if len(rows) >= MIN_ROWS else None
             scale = Scale.of(rows.values)
@@ -188,25 +206,32 @@ class Forecaster:
             self._fitted = known, scale, fitted
         return self._fitted[1:]
 
-    def _read(self, own: Sequence[TrialView], carried: Sequence[TrialView]) -> Rows:
-        """Collect the values at the rungs; those of trials that diverged or failed are the worst seen, at the last."""
-        lengths = _find_lengths(carried)
+    def _read(self, history: History, arrivals: Sequence[Row], limit: int) -> Rows:
+        """Collect the values of arrivals at rungs, and of carried trials as long as there is room.
+
+        What diverged or failed has, at each rung that it did not come to, the worst value that was seen there.
+        """
+        lengths = _find_lengths(history.carried)
         told = [
             (-1 - i, trial, rung, trial.values[length - 1])
-            for i, trial in enumerate(carried)
+            for i, trial in enumerate(history.carried)
             for rung, (origin, length) in enumerate(lengths)
             if trial.origin == origin and len(trial.values) >= length and has_result(trial)
         ]
+        told = told[: max(0, limit - len(arrivals))]
         told += [
-            (trial.number, trial, rung, trial.values[epochs - 1])
-            for trial in own
-            for rung, epochs in enumerate(self.stage_rungs, start=len(lengths))
-            if len(trial.values) >= epochs and math.isfinite(trial.values[epochs - 1])
+            (row.number, history.own[row.number], len(lengths) + row.rung, row.value)
+            for row in arrivals
+            if math.isfinite(row.value)
         ]
         told = _translate(told)
-        if told:
-            worst, last = min(value for *_, value in told), len(lengths) + len(self.stage_rungs) - 1
-            told += [(t.number, t, last, worst) for t in own if t.state in {"diverged", "failed"}]
+        worst: dict[int, float] = {}
+        for *_, rung, value in told:
+            worst[rung] = min(value, worst.get(rung, math.inf))
+        for row in arrivals:
+            if not math.isfinite(row.value):
+                trial = history.own[row.number]
+                told += [(row.number, trial, rung, worst[rung]) for rung in worst if rung >= len(lengths) + row.rung]
         numbers, trials, rungs, values = zip(*told, strict=True) if told else ((), (), (), ())
         return Rows(
             np.array(numbers, dtype=np.int64),
@@ -218,7 +243,7 @@ class Forecaster:
     def _encode(self, number: int, config: Config) -> Points:
         """Encode a trial's config, once."""
         known = self._points.get(number)
-        if known is None or known[0] != config:
+        if known is None or known[0] is not config:
             known = self._points[number] = config, self.encoding.encode([config])[0]
         return known[1]
 
@@ -253,6 +278,8 @@ def _translate(told: list[tuple[int, TrialView, int, float]]) -> list[tuple[int,
 class Forecast:
     """What is to be expected at the last rung.
 
+    Where epochs differ in cost, what an epoch of a config costs is taken to be what it costs of the nearest one seen.
+
     Attributes
     ----------
     scale : Scale
@@ -269,6 +296,7 @@ class Forecast:
         scale: Scale,
         best: float,
         top: Points,
+        costs: tuple[Points, Floats] | None = None,
     ) -> None:
         self.scale = scale
         self.best = best
@@ -277,6 +305,7 @@ class Forecast:
         self._epochs = tuple(epochs)
         self._rung = len(process.hyperparameters.noise) - 1
         self._top = top
+        self._costs = costs
 
     def expect(self, configs: Sequence[Config]) -> list[float]:
         """Return the values that configs are expected to reach."""
@@ -286,9 +315,9 @@ class Forecast:
     def measure_promise(self, config: Config, epochs_done: int = 0) -> float:
         """Return the logarithm of what training a config promises for an epoch, in the model's units.
 
-        That is the expected improvement over the best for each epoch that is expected to be trained, under the best
-        of these plans: train to the end; or train to one of the rungs in between, look, and train on only if what is
-        expected then is worth as much for an epoch as the whole plan.
+        That is the expected improvement over the best for each epoch that is expected to be trained, or for what those
+        cost, under the best of these plans: train to the end; or train to one of the rungs in between, look, and train
+        on only if what is expected then is worth as much for an epoch as the whole plan.
 
         Parameters
         ----------
@@ -305,6 +334,24 @@ class Forecast:
            arXiv:2406.20062.
         """
         return float(self._measure(self._encoding.encode([config]), epochs_done)[0])
+
+    def measure_promises(self, trials: Sequence[TrialView], horizon: float) -> Floats:
+        """Return what going on with each of some trials promises, see `measure_promise`.
+
+        Parameters
+        ----------
+        trials : sequence of TrialView
+            Each at one of the stage's rungs.
+        horizon : float
+            How many epochs each can still be trained: of what cannot come to the last rung, minus infinity.
+        """
+        points = self._encoding.encode([trial.config for trial in trials])
+        done = np.array([len(trial.values) for trial in trials])
+        promises = np.full(len(trials), -math.inf)
+        with _libraries().limit(limits=1):
+            for epochs in np.unique(done[self._epochs[-1] - done <= horizon]).tolist():
+                promises[done == epochs] = self._measure(points[done == epochs], epochs)
+        return promises
 
     def find_most_promising(
         self, rng: np.random.Generator, *, is_thorough: bool = True, belief: FadingBelief | None = None
@@ -336,15 +383,25 @@ class Forecast:
             num_believed = int(len(drawn) * min(SHARE, belief.weight))
             drawn[:num_believed] = belief.belief.warp(drawn[:num_believed])
         near = [self._move(self._top, NUM_NEAR, step, rng) for step in COARSE_STEPS]
-        points = self._encoding.snap(np.vstack([drawn, *near]))
+        points = self._screen(np.vstack([drawn, *near]), NUM_SCREENED, belief)
         promises = self._measure(points, belief=belief)
         for step in FINE_STEPS if is_thorough else ():
             best = np.argsort(-promises, kind="stable")[:NUM_TOP]
-            moved = self._encoding.snap(self._move(points[best], NUM_NEAR, step, rng))
+            moved = self._screen(self._move(points[best], NUM_NEAR, step, rng), NUM_SCREENED // 3, belief)
             points = np.vstack([points[best], moved])
             promises = np.concatenate([promises[best], self._measure(moved, belief=belief)])
         best_of_all = int(np.argmax(promises))
         return points[best_of_all], float(promises[best_of_all])
+
+    def _screen(self, points: Points, count: int, belief: FadingBelief | None) -> Points:
+        """Keep the candidates of the greatest expected improvement, which is quicker to find than the promise."""
+        points = self._encoding.snap(points)
+        means, deviations = self._process.predict(points, self._rung)
+        improvement = self._expect_improvement(means, deviations**2) - self._expect_log_cost(points)
+        if belief is not None:
+            improvement += belief.measure(points)
+        kept: Points = points[np.argsort(-improvement, kind="stable")[:count]]
+        return kept
 
     def _measure(self, points: Points, epochs_done: int = 0, *, belief: FadingBelief | None = None) -> Floats:
         """Measure the promise of points; what to expect at the rungs ahead is asked of the process at once."""
@@ -362,8 +419,15 @@ class Forecast:
             ends = end[:, None] + shift[:, None] * NODES
             later = self._expect_improvement(ends, (variance - shift**2)[:, None]) - improvement[:, None]
             rates = np.maximum(rates, _find_rate(np.exp(np.minimum(later, 600)), cost, costs[-1] - cost))
-        promises: Floats = improvement + np.log(rates)
+        promises: Floats = improvement + np.log(rates) - self._expect_log_cost(points)
         return promises if belief is None else promises + belief.measure(points)
+
+    def _expect_log_cost(self, points: Points) -> Floats:
+        """Return the logarithm of what an epoch is expected to cost."""
+        if self._costs is None:
+            return np.zeros(len(points))
+        seen, log_costs = self._costs
+        return np.asarray(log_costs[self._process.find_nearest(points, seen)])
 
     def _expect_improvement(self, mean: Floats, variance: Floats) -> Floats:
         """Return the logarithm of the expected improvement over the best."""
@@ -397,12 +461,12 @@ def _find_rate(gains: Floats, cost: float, cost_after: float) -> Floats:
     array, shape (m,)
         The rate r at which the mean of ``max(gain - r cost_after, 0)`` is ``r cost``.
     """
-    low, high = np.full(len(gains), 1 / (cost + cost_after)), np.full(len(gains), 1 / cost)
-    for _ in range(NUM_HALVINGS):
-        middle = (low + high) / 2
-        is_above = np.maximum(gains - middle[:, None] * cost_after, 0) @ WEIGHTS > middle * cost
-        low, high = np.where(is_above, middle, low), np.where(is_above, high, middle)
-    return low
+    order = np.argsort(-gains, axis=1)
+    weights = WEIGHTS[order]
+    gained = np.cumsum(weights * np.take_along_axis(gains, order, axis=1), axis=1)
+    # going on for the best few outcomes gains so much for so much; the rate is that of the best few there are
+    rates: Floats = (gained / (cost + cost_after * np.cumsum(weights, axis=1))).max(axis=1)
+    return rates
 
 
 def log_expected_improvement(z: Floats) -> Floats:

@@ -15,7 +15,7 @@ SQRT5 = math.sqrt(5)
 JITTER = 1e-6
 LEVEL, DRIFT = 1.0, 0.25
 """Prior variances of the mean, and of its change from one rung to the next."""
-RELATED = 0.8
+RELATED = 0.7
 """Prior correlation of neighbouring rungs."""
 NOISE = 0.3
 """Prior deviation of what is measured from what would be measured with other random numbers."""
@@ -134,6 +134,11 @@ class MultiRungProcess:
         explained = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
         variance = self._between[rung, rung] + self._level[rung, rung] - (explained**2).sum(axis=0)
         return cross @ self._weights, np.sqrt(np.maximum(variance, 1e-12))
+
+    def find_nearest(self, points: Floats, others: Floats) -> NDArray[np.intp]:
+        """Return for each point which of some others is nearest to it, in units of the scales."""
+        distances = _sum_distances(points, others, self._is_choice, self.hyperparameters.scales)
+        return np.asarray(distances.argmin(axis=1))
 
     def predict_jointly(self, points: Floats, rungs: Ints) -> tuple[Floats, Floats]:
         """Say what is to be expected of each config at several rungs together.

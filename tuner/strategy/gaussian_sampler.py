@@ -1,11 +1,14 @@
 """Suggestions of a Gaussian process: what is expected to improve most on the best."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+
+import numpy as np
 
 from tuner.spec.space import Scalar, Space
 from tuner.strategy.draws import draw, first_new, generators
-from tuner.strategy.forecast import Forecaster
+from tuner.strategy.forecast import Forecast, Forecaster
+from tuner.strategy.history import History
 from tuner.strategy.model_free import QuasiRandomSampler
 from tuner.strategy.prior import Belief, FadingBelief, fade
 from tuner.strategy.trial_view import TrialView
@@ -43,22 +46,46 @@ class GaussianSampler:
         self._sequence = QuasiRandomSampler(space, seed=seed)
         self._belief = Belief(space)
         self._space = space
-        self._forecaster = forecaster
+        self.forecaster = forecaster
         self._seed = seed
+        self._found: tuple[Forecast, int, tuple[dict[str, Scalar], float]] | None = None
 
-    def ask(self, number: int, history: Sequence[TrialView]) -> dict[str, Scalar]:
+    def ask(self, number: int, history: Iterable[TrialView]) -> dict[str, Scalar]:
         """Suggest what promises most, or a quasi-random point; see `Sampler.ask`."""
+        history = History.of(history, self.forecaster.stage_rungs)
         return first_new(history, self._propose(number, history))
 
-    def _propose(self, number: int, history: Sequence[TrialView]) -> Iterator[dict[str, Scalar]]:
+    def is_start(self, number: int, history: History) -> bool:
+        """Tell whether a trial is one of the first, for which no model is asked."""
+        return number < NUM_START and not history.carried
+
+    def _propose(self, number: int, history: History) -> Iterator[dict[str, Scalar]]:
         rngs = generators(self._seed, number)
-        is_start = number < NUM_START and not any(trial.is_carried for trial in history)
-        forecast = None if is_start else self._forecaster.forecast(history)
+        forecast = None if self.is_start(number, history) else self.forecaster.forecast(history)
         if forecast is None:
             yield self._sequence.at(number)
         else:
-            num_ended = sum(trial.state != "running" and not trial.is_foreign for trial in history)
-            belief = None if self._belief.is_empty else FadingBelief(self._belief, fade(num_ended))
-            for rng in itertools.islice(rngs, NUM_MODEL_ATTEMPTS):
-                yield self._forecaster.encoding.decode(forecast.find_most_promising(rng, belief=belief)[0])
+            yield self._find(forecast, number, history)[0]
+            for rng in itertools.islice(rngs, 1, NUM_MODEL_ATTEMPTS):
+                yield self._search(forecast, history, rng)[0]
         yield from (draw(self._space, rng) for rng in rngs)
+
+    def promise(self, forecast: Forecast, number: int, history: History) -> float:
+        """Return the logarithm of the promise of what would be suggested after a forecast."""
+        return self._find(forecast, number, history)[1]
+
+    def _find(self, forecast: Forecast, number: int, history: History) -> tuple[dict[str, Scalar], float]:
+        """Find the most promising config and its promise, once for the same trial and forecast."""
+        if self._found is None or self._found[0] is not forecast or self._found[1] != number:
+            found = self._search(forecast, history, next(generators(self._seed, number)))
+            self._found = forecast, number, found
+        return self._found[2]
+
+    def _search(
+        self, forecast: Forecast, history: History, rng: np.random.Generator
+    ) -> tuple[dict[str, Scalar], float]:
+        belief = None if self._belief.is_empty else FadingBelief(self._belief, fade(history.num_ended))
+        point, promise = forecast.find_most_promising(rng, belief=belief)
+        if belief is not None:  # it chose the point, but says nothing of what the point promises
+            promise -= float(belief.measure(point[None])[0])
+        return self.forecaster.encoding.decode(point), promise

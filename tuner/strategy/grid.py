@@ -3,7 +3,7 @@
 import bisect
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from tuner.spec.space import Choice, LogInt, LogUniform, Scalar, Space, count_values
 from tuner.strategy.draws import on_grid
@@ -38,7 +38,7 @@ class GridSampler:
         self._order: list[int] = []
         self._moved: dict[int, int] = {}
 
-    def ask(self, number: int, history: Sequence[TrialView]) -> dict[str, Scalar]:
+    def ask(self, number: int, history: Iterable[TrialView]) -> dict[str, Scalar]:
         """Return the next point that no trial of the stage has; see `sampler.Sampler.ask`.
 
         Points are told apart by their places on the grid, not by floats. Those of an earlier stage come again, at this

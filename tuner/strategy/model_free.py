@@ -1,13 +1,14 @@
 """Samplers that learn nothing: independent draws, and a sequence that fills the space evenly."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from scipy.stats import qmc
 
 from tuner.spec.space import Config, Parameter, Scalar, Space
 from tuner.strategy.draws import at, draw, first_new, generators
+from tuner.strategy.history import History
 from tuner.strategy.prior import SHARE, Belief
 from tuner.strategy.trial_view import TrialView
 
@@ -28,9 +29,9 @@ class RandomSampler:
         self._seed = seed
         self._belief = Belief(space)
 
-    def ask(self, number: int, history: Sequence[TrialView]) -> dict[str, Scalar]:
+    def ask(self, number: int, history: Iterable[TrialView]) -> dict[str, Scalar]:
         """Draw a point at random; see `Sampler.ask`."""
-        return first_new(history, (self._draw(rng) for rng in generators(self._seed, number)))
+        return first_new(History.of(history), (self._draw(rng) for rng in generators(self._seed, number)))
 
     def _draw(self, rng: np.random.Generator) -> dict[str, Scalar]:
         if not self._belief.is_empty and rng.random() < SHARE:
@@ -65,10 +66,10 @@ class QuasiRandomSampler:
         free = [parameter.name for parameter in space.parameters if not parameter.is_constant]
         self._coordinates = {name: i for i, name in enumerate(free)}
 
-    def ask(self, number: int, history: Sequence[TrialView]) -> dict[str, Scalar]:
+    def ask(self, number: int, history: Iterable[TrialView]) -> dict[str, Scalar]:
         """Return the sequence's point of that number, or a random one if a trial has it; see `Sampler.ask`."""
         drawn = (draw(self._space, rng) for rng in generators(self._seed, number))
-        return first_new(history, itertools.chain([self.at(number)], drawn))
+        return first_new(History.of(history), itertools.chain([self.at(number)], drawn))
 
     def at(self, number: int, given: Config | None = None) -> dict[str, Scalar]:
         """Return one point of the sequence, with given values in the place of its own where they exist."""

@@ -1,10 +1,8 @@
 """Halving with several objectives: the first decides, and the front is spared."""
 
-from collections.abc import Mapping, Sequence
-
 from tuner.spec.dominance import is_dominated
-from tuner.strategy.halving import Rule
-from tuner.strategy.trial_view import TrialView
+from tuner.strategy.history import History
+from tuner.strategy.rules import Room, Rule
 
 
 class FrontRule:
@@ -18,18 +16,24 @@ class FrontRule:
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
+        self.waits_for_peers = rule.waits_for_peers
 
-    def judge(
-        self, number: int, rung: int, results: Mapping[int, float], history: Sequence[TrialView]
-    ) -> tuple[bool, str]:
-        """Let the rule judge, and let the front go on; see `halving.Rule.judge`."""
-        goes_on, text = self._rule.judge(number, rung, results, history)
-        if not goes_on:
-            reached = {
-                trial.number: trial.at(rung)
-                for trial in history
-                if trial.number in results and not trial.is_carried and len(trial.values) >= rung
-            }
-            if not is_dominated(reached[number], reached.values()):
-                return True, f"{text}; spared, for it is on the Pareto front of this rung"
+    def judge(self, number: int, rung: int, history: History) -> tuple[bool, str]:
+        """Let the rule judge, and let the front go on; see `rules.Rule.judge`."""
+        goes_on, text = self._rule.judge(number, rung, history)
+        if not goes_on and _is_on_front(number, rung, history):
+            return True, f"{text}; spared, for it is on the Pareto front of this rung"
         return goes_on, text
+
+    def choose(self, history: History, room: Room, arrived: int | None = None) -> tuple[int | None, str]:
+        """Let the rule choose, and let what arrives on the front go on; see `rules.Rule.choose`."""
+        chosen, text = self._rule.choose(history, room, arrived)
+        if arrived not in {None, chosen} and _is_on_front(arrived, len(history.own[arrived].values), history):
+            return arrived, f"{text}; spared, for it is on the Pareto front of this rung"
+        return chosen, text
+
+
+def _is_on_front(number: int, rung: int, history: History) -> bool:
+    trials = [history.own[other] for other in history.at(rung).values]
+    reached = {trial.number: trial.at(rung) for trial in trials if len(trial.values) >= rung}
+    return not is_dominated(reached[number], reached.values())

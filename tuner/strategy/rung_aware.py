@@ -3,7 +3,7 @@
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,12 +15,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.spec.space import Choice, Distribution, Int, LogInt, LogUniform, Parameter, Scalar, Space, Uniform
 from tuner.strategy.draws import at, draw, first_new, generators, index_of, on_grid
+from tuner.strategy.history import History
 from tuner.strategy.model_free import QuasiRandomSampler
 from tuner.strategy.prior import SHARE, Belief, fade
 from tuner.strategy.ranking import has_result
 from tuner.strategy.trial_view import STAGE_BEFORE, TrialView
 
 NUM_MODEL_ATTEMPTS = 4
+MAX_LESSON = 400  # trials: what a suggestion costs grows with them
+NUM_BEST = 40  # of those, the best are told whenever they came; the rest are the latest
 
 Distributions: TypeAlias = dict[str, BaseDistribution]
 Suggest: TypeAlias = Callable[[Distributions], Mapping[str, Any]]
@@ -78,10 +81,10 @@ class RungAwareSampler(ABC):
         self._distributions = {parameter.name: _to_optuna(parameter.distribution) for parameter in free}
         self._num_active = _count_most_active(space)
 
-    def ask(self, number: int, history: Sequence[TrialView]) -> dict[str, Scalar]:
+    def ask(self, number: int, history: Iterable[TrialView]) -> dict[str, Scalar]:
         """Suggest what the rung's trials say is best, or a quasi-random point; see `sampler.Sampler.ask`."""
-        num_ended = sum(trial.state != "running" and not trial.is_foreign for trial in history)
-        prior_share = 0.0 if self._belief.is_empty else min(SHARE, fade(num_ended))
+        history = History.of(history, self._stage_rungs)
+        prior_share = 0.0 if self._belief.is_empty else min(SHARE, fade(history.num_ended))
         return first_new(history, self._propose(number, self._choose_lesson(history), prior_share))
 
     @abstractmethod
@@ -126,23 +129,45 @@ class RungAwareSampler(ABC):
 
         return self._space.walk(choose)
 
-    def _choose_lesson(self, history: Sequence[TrialView]) -> list[FrozenTrial]:
+    def _choose_lesson(self, history: History) -> list[FrozenTrial]:
         """Return what the model is to learn from; nothing while no rung has enough trials."""
-        own = [trial for trial in history if not trial.is_carried]
+        for rung in reversed(self._stage_rungs):
+            # a rung's results hold the diverged too, which are no lesson by themselves
+            if len(history.at(rung)) < self._num_active + 2:
+                continue
+            told = self._tell(self._choose_trials(history, rung), rung)
+            if _count_values(told) >= self._num_active + 2:
+                return self._freeze_all(told)
         past: dict[str, list[TrialView]] = {STAGE_BEFORE: []}  # before other searches
-        for trial in history:
-            if trial.is_carried:
-                past.setdefault(trial.origin, []).append(trial)
-        lengths = [sorted({len(trial.values) for trial in carried if has_result(trial)}) for carried in past.values()]
-        for trials, epochs in ((own, self._stage_rungs), *zip(past.values(), lengths, strict=True)):
-            for rung in reversed(epochs):
-                values = [self._values_at(trial, rung) for trial in trials]
-                if sum(value is not None for value in values) >= self._num_active + 2:
-                    told = list(zip(trials, values, strict=True))
-                    if trials is not own:
-                        told += [(trial, None) for trial in own if trial.state == "running"]
-                    return [self._freeze(i, trial, reached) for i, (trial, reached) in enumerate(told)]
+        for trial in history.carried:
+            past.setdefault(trial.origin, []).append(trial)
+        for carried in past.values():
+            for length in sorted({len(trial.values) for trial in carried if has_result(trial)}, reverse=True):
+                told = self._tell(carried, length)
+                if _count_values(told) >= self._num_active + 2:
+                    running = [(history.own[number], None) for number in history.running]
+                    return self._freeze_all([*told, *running])
         return []
+
+    def _choose_trials(self, history: History, rung: int) -> list[TrialView]:
+        """Return the stage's trials, or of very many the best at a rung and the latest, in their order."""
+        if len(history.own) <= MAX_LESSON:
+            return list(history.own.values())
+        best = itertools.islice(history.at(rung).best(), NUM_BEST)
+        arrived = (row.number for row in reversed(history.at(rung).arrivals))
+        latest = itertools.islice(arrived, MAX_LESSON // 2)
+        numbers = {*best, *latest}
+        for number in itertools.islice(reversed(history.own), MAX_LESSON):  # what never got there, and what runs
+            if len(numbers) >= MAX_LESSON:
+                break
+            numbers.add(number)
+        return [history.own[number] for number in sorted(numbers)]
+
+    def _tell(self, trials: Iterable[TrialView], epochs: int) -> list[tuple[TrialView, tuple[float, ...] | None]]:
+        return [(trial, self._values_at(trial, epochs)) for trial in trials]
+
+    def _freeze_all(self, told: Iterable[tuple[TrialView, tuple[float, ...] | None]]) -> list[FrozenTrial]:
+        return [self._freeze(i, trial, reached) for i, (trial, reached) in enumerate(told)]
 
     def _values_at(self, trial: TrialView, rung: int) -> tuple[float, ...] | None:
         """Return a trial's objectives at a rung; None where there is no result, or not in each of them."""
@@ -153,6 +178,10 @@ class RungAwareSampler(ABC):
         distributions = {name: self._distributions[name] for name in trial.config if name in self._distributions}
         params = {name: _encode(self._space[name].distribution, trial.config[name]) for name in distributions}
         return _freeze(number, params, distributions, values)
+
+
+def _count_values(told: Iterable[tuple[TrialView, tuple[float, ...] | None]]) -> int:
+    return sum(reached is not None for _, reached in told)
 
 
 class _Snapshot(InMemoryStorage):

@@ -1,20 +1,17 @@
 """What to try next: the protocol, and which sampler a stage gets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, Protocol
 
 from tuner.spec.search import Stage
 from tuner.spec.space import Config, Scalar, Space
 from tuner.strategy.cma_es import RankedCmaEs
-from tuner.strategy.forecast import Forecaster
 from tuner.strategy.gaussian_sampler import GaussianSampler
 from tuner.strategy.grid import GridSampler
 from tuner.strategy.model_free import QuasiRandomSampler, RandomSampler
 from tuner.strategy.nsga2 import RungAwareNsga2
 from tuner.strategy.tpe import RungAwareTpe
 from tuner.strategy.trial_view import TrialView
-
-MOST_MODELLED = 300  # trials of a stage: the cost of a Gaussian process grows with the cube of their number
 
 Kind = Literal["gp", "tpe", "nsga2", "cmaes", "qmc", "grid", "random"]
 
@@ -26,16 +23,16 @@ class Sampler(Protocol):
     search that was killed goes on as if it had not been.
     """
 
-    def ask(self, number: int, history: Sequence[TrialView]) -> dict[str, Scalar]:
+    def ask(self, number: int, history: Iterable[TrialView]) -> dict[str, Scalar]:
         """Suggest what a trial should train.
 
         Parameters
         ----------
         number : int, at least 0
             The trial's number in its stage.
-        history : sequence of TrialView
+        history : iterable of TrialView
             The stage's trials so far, running ones too, and those of earlier stages that lie in the space,
-            marked as carried.
+            marked as carried. A `History` with the stage's rungs saves going through them.
 
         Returns
         -------
@@ -68,12 +65,12 @@ class FirstThen:
         for config in first:
             if not space.contains(config):
                 raise ValueError(f"{dict(config)} is not a point of the space")
-        self._first = tuple(first)
+        self.first = tuple(first)
         self._then = then
 
-    def ask(self, number: int, history: Sequence[TrialView]) -> dict[str, Scalar]:
+    def ask(self, number: int, history: Iterable[TrialView]) -> dict[str, Scalar]:
         """Return the next given configuration, or else a suggestion; see `Sampler.ask`."""
-        return dict(self._first[number]) if number < len(self._first) else self._then.ask(number, history)
+        return dict(self.first[number]) if number < len(self.first) else self._then.ask(number, history)
 
 
 def choose_kind(stage: Stage, space: Space, num_objectives: int = 1) -> tuple[Kind, str]:
@@ -97,15 +94,13 @@ def choose_kind(stage: Stage, space: Space, num_objectives: int = 1) -> tuple[Ki
         return "random", "since nothing varies"
     if num_objectives > 1:
         return "tpe", f"since there are {num_objectives} objectives, and a Gaussian process models one"
-    if stage.trials > MOST_MODELLED:
-        return "tpe", f"since a Gaussian process is slow with more than {MOST_MODELLED} trials"
-    return "gp", f"since {stage.trials} trials are few enough for a Gaussian process, which makes most of each"
+    return "gp", "since a Gaussian process over configurations and rungs makes most of each epoch"
 
 
 def build_sampler(
     kind: Kind,
     space: Space,
-    forecaster: Forecaster,
+    model: GaussianSampler,
     *,
     seed: int,
     first: Sequence[Config],
@@ -119,8 +114,8 @@ def build_sampler(
         Of which kind.
     space : Space
         What to suggest from.
-    forecaster : Forecaster
-        Knows what to expect, and the stage's rungs.
+    model : GaussianSampler
+        What suggests if that kind is asked for; it knows the stage's rungs.
     seed : int, at least 0
         The stage's own.
     first : sequence of configs
@@ -133,10 +128,10 @@ def build_sampler(
     whole = [sequence.at(i, config) for i, config in enumerate(first)]
     different = list({frozenset(config.items()): config for config in whole}.values())
     sampler: Sampler
-    stage_rungs = forecaster.stage_rungs
+    stage_rungs = model.forecaster.stage_rungs
     match kind:
         case "gp":
-            sampler = GaussianSampler(space, forecaster, seed=seed)
+            sampler = model
         case "tpe":
             sampler = RungAwareTpe(space, seed=seed, stage_rungs=stage_rungs, num_objectives=num_objectives)
         case "nsga2":

@@ -144,6 +144,8 @@ class Search:
         What the first stage tries first.
     warm_start : sequence of tuples of TrialView
         What it learns from other searches.
+    cost : function from config to float
+        Of one epoch, on the axis that halving counts on.
 
     Attributes
     ----------
@@ -166,6 +168,7 @@ class Search:
         clock: Callable[[], float] = lambda: 0.0,
         first: Sequence[Config] = (),
         warm_start: Sequence[tuple[TrialView, ...]] = (),
+        cost: Callable[[Config], float] = lambda _: 1.0,
     ) -> None:
         if limits is not None and limits.gpu_hours is not None:
             raise ValueError("a simulated search holds no GPUs, so their hours cannot be limited")
@@ -175,6 +178,7 @@ class Search:
         self._first = first
         self._warm_start = warm_start
         self._clock = clock
+        self._cost = cost
         self._ends = Ends(limits or Limits())
         self._searches: list[StageSearch] = []
         self.stop_reason = ""
@@ -187,17 +191,17 @@ class Search:
         if self._searches[-1].is_over and len(self._searches) < len(self._stages):
             self._open(self._searches[-1].close())
         search = self._searches[-1]
-        if not search.has_next or not self._ends.may_begin:
+        if not search.has_next:
             return None
         view = search.start()
-        return Job((search.stage.name, view.number), view.config)
+        return Job((search.stage.name, view.number), view.config, len(view.values))
 
     def report(self, job: Job, epoch: int, value: float) -> bool:
         """Let halving and the limits decide; see `Policy.report`."""
         search, number = self._searches[-1], job.key[1]
         if search.views[number].state != "running":  # a limit ended it
             return False
-        search.add(number, value)
+        search.add(number, value, cost=self._cost(job.config))
         decision = search.judge(number, epoch)
         if decision.state is not None:
             search.end(number, decision.state)
@@ -206,10 +210,13 @@ class Search:
     def _reach_limit(self) -> bool:
         """Tell whether the search has come to a limit, and end the trials that run then."""
         search, is_last = self._searches[-1], len(self._searches) == len(self._stages)
+        if search.is_stuck:
+            for number in list(search.history.paused):
+                search.end(number, "stopped")
         reason = "" if self.stop_reason else self._ends.find_reason(self._clock())
         if reason and not (search.is_over and is_last):
             self.stop_reason = reason
-            for number in [view.number for view in search.views.values() if view.state == "running"]:
+            for number in [*search.history.running, *search.history.paused]:
                 search.end(number, "stopped")
         return bool(self.stop_reason)
 

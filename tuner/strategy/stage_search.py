@@ -2,7 +2,9 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -10,11 +12,14 @@ from tuner.spec.search import Limits, Stage
 from tuner.spec.space import Config, Space
 from tuner.strategy.ends import Ends
 from tuner.strategy.forecast import Forecaster
-from tuner.strategy.halving import Decision, ForecastRule, PromiseRule, RankRule, Rule, SuccessiveHalving, find_rungs
+from tuner.strategy.gaussian_sampler import GaussianSampler
+from tuner.strategy.halving import Decision, SuccessiveHalving, find_rungs
+from tuner.strategy.history import History
 from tuner.strategy.narrow import Reason, carry, incumbents, narrow
 from tuner.strategy.pareto import FrontRule
 from tuner.strategy.prior import Belief
-from tuner.strategy.sampler import build_sampler, choose_kind
+from tuner.strategy.rules import EqualCostRule, ForecastRule, MedianRule, PromiseRule, RankRule, Room, Rule
+from tuner.strategy.sampler import FirstThen, Kind, build_sampler, choose_kind
 from tuner.strategy.trial_view import Before, State, TrialView
 from tuner.strategy.warm_start import MOST_TRIED
 
@@ -47,10 +52,14 @@ class StageSearch:
     warm_start : sequence of tuples of TrialView
         For each other search that is learnt from, what `warm_start.choose_trials` chose of it; the best are tried too.
 
+    order : sequence of int
+        In which order the recorded trials began and came on: a trial's number for its beginning, and again for each of
+        its epochs. Without it each trial comes after the one before it has got to where it is.
+
     Attributes
     ----------
-    views : dict from int to TrialView
-        The trials so far, by number.
+    history : History
+        The trials so far.
     choices : str
         What suggests and what stops, and why, for people.
     """
@@ -68,13 +77,13 @@ class StageSearch:
         num_objectives: int = 1,
         first: Sequence[Config] = (),
         warm_start: Sequence[tuple[TrialView, ...]] = (),
+        order: Sequence[int] = (),
     ) -> None:
         self.stage = stage
         self.space = space
         recorded = tuple(trials)
-        self.views = {trial.number: trial for trial in sorted(recorded, key=lambda trial: trial.number)}
         earlier = before.trials if before is not None and stage.narrow is not None else ()
-        self._carried = (*itertools.chain.from_iterable(warm_start), *carry(earlier, space))
+        carried = (*itertools.chain.from_iterable(warm_start), *carry(earlier, space))
         num_warm = min(MOST_TRIED, max(1, stage.trials // 8 // max(1, len(warm_start))))
         warm = [trial.config for trials in warm_start for trial in trials[:num_warm]]
         first = [*first, *warm, *incumbents(earlier, space, min(INCUMBENTS, max(1, stage.trials // 8)))]
@@ -88,43 +97,74 @@ class StageSearch:
             self.stage = stage.model_copy(update={"trials": min(stage.trials, space.count_points() or stage.trials)})
         if not belief.is_empty:
             self.choices += f"; it heeds what is guessed of {', '.join(belief.guesses)}"
-        forecaster = Forecaster(space, find_rungs(stage.halving, stage.max_epochs))
-        self._sampler = build_sampler(
-            kind, space, forecaster, seed=own_seed, first=first, num_objectives=num_objectives
-        )
-        rule = choose_rule(stage, kind, forecaster, seed=own_seed, sign=sign)
+        stage_rungs = find_rungs(stage.halving, stage.max_epochs)
+        forecaster = Forecaster(space, stage_rungs)
+        model = GaussianSampler(space, forecaster, seed=own_seed)
+        self._sampler = build_sampler(kind, space, model, seed=own_seed, first=first, num_objectives=num_objectives)
+        self._num_first = len(self._sampler.first) if isinstance(self._sampler, FirstThen) else 0
+        rule = choose_rule(stage, kind, model, seed=own_seed, sign=sign)
         if rule is not None and num_objectives > 1:
             rule = FrontRule(rule)
-        self._halving = SuccessiveHalving(stage.halving, stage.max_epochs, rule=rule, sign=sign, seed=own_seed)
-        self._halving.replay(self.views.values())
+        self._halving = SuccessiveHalving(
+            stage.halving,
+            stage.max_epochs,
+            rule=rule,
+            is_pausing=is_pausing(stage, kind),
+            sign=sign,
+            seed=own_seed,
+        )
+        self._plan = plan_epochs(self.stage, stage_rungs)
+        self._choice: tuple[int, int | None] | None = None
         self._ends = ends or Ends(Limits())
-        self._ends.open_stage(self._carried, recorded)
+        self._ends.open_stage(carried, recorded)
+        group = "architecture" if stage.halving is not None and stage.halving.peers == "architecture" else ""
+        self.history = History(carried, rungs=stage_rungs, group=group)
+        for trial in _in_order(recorded, order):
+            self.history.put(trial)
+
+    @property
+    def views(self) -> Mapping[int, TrialView]:
+        """The trials so far, by number."""
+        return self.history.own
 
     @property
     def num_running(self) -> int:
-        """How many trials have begun and not ended."""
-        return sum(view.state == "running" for view in self.views.values())
+        """How many trials train."""
+        return len(self.history.running)
 
     @property
     def has_next(self) -> bool:
-        """Whether another trial is due."""
-        return len(self.views) < self.stage.trials
+        """Whether the limits of the search let another trial start now: a new one, or one that waits."""
+        return self._ends.may_train and ((self._is_due and self._ends.may_begin) or self._choose() is not None)
 
     @property
     def is_over(self) -> bool:
-        """Whether all trials have ended."""
-        return not self.has_next and self.num_running == 0
+        """Whether all trials have ended, but for those that would wait for ever."""
+        return self.num_running == 0 and not self._is_due and self._choose() is None
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether trials wait that will not be gone on with, and nothing else trains."""
+        return self.num_running == 0 and bool(self.history.paused) and not self.has_next
+
+    @property
+    def _is_due(self) -> bool:
+        return len(self.views) < self.stage.trials
 
     def start(self) -> TrialView:
-        """Open the next trial."""
-        number = len(self.views)
-        config = self._sampler.ask(number, (*self._carried, *self.views.values()))
-        view = TrialView(number=number, config=config, values=(), state="running")
-        self.views[number] = view
-        self._ends.begin(number)
+        """Open the next trial, or go on with one that waits; only if one is due."""
+        number = self._choose()
+        if number is None:
+            number = len(self.views)
+            view = TrialView(number=number, config=self._sampler.ask(number, self.history), values=(), state="running")
+            self._ends.begin(number)
+        else:
+            view = dataclasses.replace(self.views[number], state="running")
+            self._ends.go_on(number)
+        self.history.put(view)
         return view
 
-    def add(self, number: int, value: float, also: tuple[float, ...] = ()) -> float:
+    def add(self, number: int, value: float, also: tuple[float, ...] = (), cost: float = 1.0) -> float:
         """Take what a trial's next epoch measured.
 
         Parameters
@@ -135,32 +175,61 @@ class StageSearch:
             The objective after its next epoch; not finite if the training diverged.
         also : tuple of float, larger is better
             The further objectives.
+        cost : float, above 0
+            Of the epoch, on the axis that halving counts on.
 
         Returns
         -------
         float
             The objective so far: the best epoch's, or NaN.
         """
-        view = self.views[number] = self.views[number].extended(value, also)
+        view = self.views[number].extended(value, also, cost)
+        self.history.put(view)
         self._ends.add(view.values[-1])
         return view.values[-1]
 
     def judge(self, number: int, epoch: int) -> Decision:
         """Say what becomes of a trial after an epoch that was added; the same whenever it is asked again."""
-        value = self.views[number].values[epoch - 1]
-        decision = self._halving.report(number, epoch, value, tuple(self.views.values()))
+        decision = self._halving.judge(number, epoch, self.history, self._find_room(self.num_running))
         if decision.state is None and (reason := self._ends.find_refusal()):
             return Decision("stop", reason, "stopped")
         return decision
 
     def end(self, number: int, state: State) -> None:
-        """Take note that a trial has ended."""
-        self.views[number] = dataclasses.replace(self.views[number], state=state)
-        self._ends.end(number, self.views[number].best)
+        """Take note that a trial has ended, or waits."""
+        self.history.put(dataclasses.replace(self.views[number], state=state))
+        if state == "paused":
+            self._ends.pause(number)
+        else:
+            self._ends.end(number, self.views[number].best)
 
     def close(self) -> Before:
         """Return the stage as what the next one follows on."""
         return Before(self.space, tuple(self.views.values()))
+
+    def _choose(self) -> int | None:
+        """Choose the waiting trial that a free worker goes on with; None for a new one, or for none."""
+        if len(self.views) < self._num_first:
+            return None
+        if self._choice is None or self._choice[0] != self.history.version:
+            room = self._find_room(self.num_running + 1)
+            self._choice = self.history.version, self._halving.choose(self.history, room)
+        return self._choice[1]
+
+    def _find_room(self, num_workers: int) -> Room:
+        """Say what may still be spent, by so many workers.
+
+        A stage of so many trials is to train about as many epochs as halving by ranks would, unless the search has
+        fewer left. So going on with trials keeps pace with beginning new ones.
+        """
+        left = self._ends.num_epochs_left
+        first_rung = self.history.rungs[0]
+        spare = self._plan - self.stage.trials * first_rung
+        spent = self.history.num_epochs - len(self.views) * first_rung
+        pace = spare * len(self.views) / self.stage.trials + (self.stage.max_epochs if self._is_due else 0)
+        has_complete = any(map(math.isfinite, self.history.at(self.stage.max_epochs).values.values()))
+        may_go_on = self._plan > left + self.history.num_epochs or spent < pace or not has_complete
+        return Room(self._is_due and self._ends.may_begin, may_go_on, left / num_workers)
 
 
 def derive_stage_seed(seed: int, index: int) -> int:
@@ -168,17 +237,61 @@ def derive_stage_seed(seed: int, index: int) -> int:
     return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
 
 
-def choose_rule(stage: Stage, kind: str, forecaster: Forecaster, *, seed: int, sign: float) -> Rule | None:
+def _in_order(trials: Sequence[TrialView], order: Sequence[int]) -> Iterator[TrialView]:
+    """Yield recorded trials as they were after each event, in the order of the events."""
+    recorded = {trial.number: trial for trial in trials}
+    seen: Counter[int] = Counter()
+    for number in order:
+        trial = recorded[number]
+        if seen[number] < len(trial.values):
+            yield dataclasses.replace(
+                trial, values=trial.values[: seen[number]], also=trial.also[: seen[number]], state="running"
+            )
+        else:
+            yield recorded.pop(number)
+        seen[number] += 1
+    yield from recorded.values()
+
+
+def plan_epochs(stage: Stage, stage_rungs: Sequence[int]) -> float:
+    """Return how many epochs a stage would train if at each rung one in ``reduction`` trials went on."""
+    reduction = 1 if stage.halving is None else stage.halving.reduction
+    steps = [high - low for low, high in itertools.pairwise((0, *stage_rungs))]
+    return float(sum(max(1.0, stage.trials / reduction**i) * step for i, step in enumerate(steps)))
+
+
+def find_rule(stage: Stage, kind: Kind) -> str:
+    """Return the name of the rule that decides at a stage's rungs."""
+    assert stage.halving is not None
+    if stage.halving.rule == "auto":
+        return "promise" if kind == "gp" and not stage.halving.grow else "rank"
+    return stage.halving.rule
+
+
+def is_pausing(stage: Stage, kind: Kind) -> bool:
+    """Tell whether trials that do not go on wait at their rungs."""
+    if stage.halving is None:
+        return False
+    if stage.halving.type == "auto":
+        return stage.halving.grow or find_rule(stage, kind) == "promise"
+    return stage.halving.type == "promotion"
+
+
+def choose_rule(stage: Stage, kind: Kind, model: GaussianSampler, *, seed: int, sign: float) -> Rule | None:
     """Choose what decides at a stage's rungs: forecasts where the sampler makes them too, ranks elsewhere."""
     if stage.halving is None:
         return None
-    match stage.halving.rule:
-        case "promise" | "auto" if stage.halving.rule == "promise" or kind == "gp":
-            return PromiseRule(forecaster, seed=seed, sign=sign)
+    match find_rule(stage, kind):
+        case "promise":
+            return PromiseRule(model, seed=seed, sign=sign)
         case "forecast":
-            return ForecastRule(forecaster, stage.halving.reduction, sign=sign)
+            return ForecastRule(model.forecaster, stage.halving.reduction, sign=sign)
+        case "median":
+            return MedianRule(tolerance=stage.halving.tolerance, sign=sign)
         case _:
-            return RankRule(stage.halving.reduction, sign=sign)
+            build = RankRule if stage.halving.axis == "epochs" else EqualCostRule
+            grows, tolerance = stage.halving.grow, stage.halving.tolerance
+            return build(stage.halving.reduction, tolerance=tolerance, grows=grows, sign=sign)
 
 
 def find_space(stage: Stage, space: Space | None, before: Before | None) -> tuple[Space, tuple[Reason, ...]]:

@@ -9,7 +9,7 @@ from typing import Literal, Self
 from tuner.spec.space import Scalar, Space
 
 STAGE_BEFORE = "the stage before"  # no search can be called so
-State = Literal["running", "complete", "stopped", "diverged", "failed"]
+State = Literal["running", "paused", "complete", "stopped", "diverged", "failed"]
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,15 @@ class TrialView:
         The objective after each epoch, first to latest, larger is better; the best epoch so far counts, so
         they never fall. NaN from the epoch on in which the loss was not finite.
     state : str
-        running; complete: reached its stage's last epoch; stopped: by halving or a limit; diverged; failed:
-        by an error.
+        running; paused: by halving, and may be gone on with; complete: reached its stage's last epoch; stopped: by
+        halving or a limit; diverged; failed: by an error.
     origin : str
         Where it comes from: empty for the stage's own; STAGE_BEFORE; or the name of another search.
     also : tuple of tuples of float
         The further objectives after each epoch, larger is better: what they are at the best epoch so far, for it is
         that epoch's network which is kept. Empty where there is one objective.
+    cost : float, above 0
+        Of one of its epochs, on the axis that its stage counts on; 1 where that is epochs.
     """
 
     number: int
@@ -41,6 +43,7 @@ class TrialView:
     state: State
     origin: str = ""
     also: tuple[tuple[float, ...], ...] = ()
+    cost: float = 1.0
 
     @property
     def is_carried(self) -> bool:
@@ -62,7 +65,7 @@ class TrialView:
         """Return all objectives after an epoch that it has finished, the first one first."""
         return (self.values[epoch - 1], *(self.also[epoch - 1] if self.also else ()))
 
-    def extended(self, value: float, also: tuple[float, ...] = ()) -> Self:
+    def extended(self, value: float, also: tuple[float, ...] = (), cost: float = 1.0) -> Self:
         """Return the trial after its next epoch.
 
         Parameters
@@ -71,12 +74,15 @@ class TrialView:
             The objective after the epoch; not finite if the training diverged.
         also : tuple of float
             The further objectives after the epoch.
+        cost : float, above 0
+            Of the epoch; what the trial has is the mean.
         """
         best = self.best
         so_far = max(value, best) if math.isfinite(value) else math.nan
         is_best = value > best or not self.also  # never so for NaN
         also_so_far = (*self.also, also if is_best else self.also[-1]) if also else ()
-        return dataclasses.replace(self, values=(*self.values, so_far), also=also_so_far)
+        mean_cost = self.cost + (cost - self.cost) / (len(self.values) + 1)
+        return dataclasses.replace(self, values=(*self.values, so_far), also=also_so_far, cost=mean_cost)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from tuner.spec.space import Choice, Config, Distribution, LogInt, LogUniform, S
 from tuner.track.journal import open_journal
 
 Batch: TypeAlias = Callable[[], contextlib.AbstractContextManager[None]]
-State = Literal["running", "complete", "stopped", "diverged", "failed"]
+State = Literal["running", "paused", "complete", "stopped", "diverged", "failed"]
+End = Literal["complete", "stopped", "diverged", "failed"]
 
 JOURNAL = "ledger.journal"
 _EPOCH = "epoch:"
@@ -53,9 +54,9 @@ class TrialRecord:
     seed : int
         What its weights, its order of images and its dropout are drawn from.
     state : str
-        running, complete, stopped, diverged or failed.
+        running, paused, complete, stopped, diverged or failed.
     reason : str
-        Why it ended; empty while it runs.
+        Why it ended, or waits; empty while it runs.
     epochs : tuple of mappings
         What was measured at epoch 1, 2, ...
     values : tuple of float
@@ -194,7 +195,12 @@ class StageLedger:
         with self.batch():
             self._storage.set_trial_user_attr(self._trial_id(number), "execution", dict(execution))
 
-    def end(self, number: int, state: State, reason: str, value: float, error: str = "") -> None:
+    def pause(self, number: int, epoch: int, reason: str) -> None:
+        """Record that a trial waits after an epoch; with its next epoch it runs again."""
+        with self.batch():
+            self._storage.set_trial_user_attr(self._trial_id(number), "paused", {"epoch": epoch, "reason": reason})
+
+    def end(self, number: int, state: End, reason: str, value: float, error: str = "") -> None:
         """Close a trial.
 
         Parameters
@@ -231,8 +237,10 @@ class StageLedger:
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         attributes = trial.user_attrs
-        ended = attributes.get("ended", {"state": "running", "reason": ""})
         epochs = sorted(key for key in attributes if key.startswith(_EPOCH))
+        paused = attributes.get("paused", {"epoch": 0})
+        now = {"state": "paused", "reason": paused["reason"]} if paused["epoch"] == len(epochs) > 0 else None
+        ended = attributes.get("ended") or now or {"state": "running", "reason": ""}
         return TrialRecord(
             stage=self.name,
             number=trial.number,

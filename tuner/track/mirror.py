@@ -31,7 +31,9 @@ _STATUS = {
     "diverged": "FAILED",
     "failed": "FAILED",
     "running": "RUNNING",
+    "paused": "RUNNING",
 }
+_OPEN = {"running", "paused"}  # trials that have not ended
 
 
 @dataclass
@@ -133,7 +135,8 @@ class Mirror:
         searched: list[str] | None = None
         for trial in stage.trials():
             run = self._runs.get((stage.name, trial.number))
-            if run is not None and run.state == trial.state and trial.state != "running":
+            is_settled = not settle if trial.state == "paused" else trial.state != "running"
+            if run is not None and run.state == trial.state and is_settled:
                 continue
             if searched is None:
                 searched = [p.name for p in stage.space.parameters if not p.is_constant]
@@ -188,7 +191,7 @@ class Mirror:
             held = self._client.get_run(run.run_id).data.params
             params = [Param(n, str(trial.config[n])) for n in searched if n in trial.config and n not in held]
         assert run.epochs is not None, "asked above"
-        state = "interrupted" if settle and trial.state == "running" else trial.state
+        state = "interrupted" if settle and trial.state in _OPEN else trial.state
         tags_now = []
         if is_new_here:
             tags_now = [RunTag(f"tuner.execution.{name}", str(value)) for name, value in trial.execution.items()]

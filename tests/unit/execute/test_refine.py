@@ -70,7 +70,9 @@ def write_search(
 def write_trial(stage: StageLedger, space: Space, config: Config, value: float, state: State) -> None:
     number = stage.start(space, config, seed=0)
     stage.record_epoch(number, 1, {"val_loss": value, "val_accuracy": value}, value)
-    if state != "running":
+    if state == "paused":
+        stage.pause(number, 1, "because")
+    elif state != "running":
         stage.end(number, state, "because", value)
 
 
@@ -159,6 +161,13 @@ def test_trials_that_still_run_tell_nothing(tmp_path: Path) -> None:
     assert refine_search(tmp_path / "earlier", "next") == ended
 
 
+def test_trials_that_wait_at_a_rung_tell_as_much_as_those_that_were_stopped_there(tmp_path: Path) -> None:
+    for state in ("paused", "stopped"):
+        write_search(tmp_path / state, ONE_STAGE, score_rate, 30, states=("complete", state))
+    paused, stopped = (refine_search(tmp_path / state, "next").narrowing for state in ("paused", "stopped"))
+    assert paused == stopped
+
+
 def test_a_grid_has_no_more_trials_than_points(tmp_path: Path) -> None:
     text = """\
 name: earlier
@@ -177,9 +186,9 @@ stages: {only: {trials: 6, max_epochs: 2, halving: none, sampler: grid}}
 @pytest.mark.parametrize(
     ("num_trials", "states", "said"),
     [
-        (7, ("complete",), r"of stage 'only' 7 trials have ended with a result, and 8 are needed"),
-        (30, ("diverged", "failed"), r"of stage 'only' 0 trials have ended with a result"),
-        (14, ("complete", "running"), r"7 trials have ended with a result, and 8 are needed"),
+        (7, ("complete",), r"of stage 'only' 7 trials have ended or wait with a result, and 8 are needed"),
+        (30, ("diverged", "failed"), r"of stage 'only' 0 trials have ended or wait with a result"),
+        (14, ("complete", "running"), r"7 trials have ended or wait with a result, and 8 are needed"),
         (30, ("stopped",), r"search 'earlier' has no complete trial yet"),
     ],
 )

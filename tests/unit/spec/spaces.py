@@ -152,7 +152,12 @@ def searches(draw: st.DrawFn, among: st.SearchStrategy[Space | FinishedSearch] |
             reduction=st.integers(2, 16),
             min_epochs=st.integers(1, max_epochs),
             min_peers=st.integers(1, 9),
-            rule=st.sampled_from(["auto", "forecast", "promise", "rank"]),
+            rule=st.sampled_from(["auto", "forecast", "promise", "rank", "median"]),
+            type=st.sampled_from(["auto", "promotion", "stopping"]),
+            peers=st.sampled_from(["all", "architecture"]),
+            axis=st.sampled_from(["epochs", "seconds", "multiply_adds"]),
+            tolerance=st.just("auto") | st.floats(0, 1),
+            brackets=st.integers(1, 8),
             audit=st.floats(0, 1),
         )
         can_narrow = i > 0 or isinstance(space, FinishedSearch)

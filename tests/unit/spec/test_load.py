@@ -24,6 +24,7 @@ from tuner.spec import (
     load_training_spec,
     load_training_text,
 )
+from tuner.spec.search import AUTO_MAX_EPOCHS, Halving
 
 SEARCH = """\
 name: digits
@@ -436,10 +437,17 @@ def test_the_architecture_must_be_given_under_every_alternative() -> None:
             "max_epochs: 9, halving: {min_epochs: 10}",
             "must be at most max_epochs, which is 9, found 10",
         ),
+        ("max_epochs: 9", "max_epochs: auto, halving: none", "auto needs halving; write a number"),
+        ("max_epochs: 9", "max_epochs: later", "must be auto or a whole number from 1 to 100000, found later"),
+        (
+            "max_epochs: 9",
+            "max_epochs: 9, halving: {grow: true, rule: promise}",
+            "a last rung that grows needs rule rank and type promotion; leave those two out",
+        ),
         (
             "max_epochs: 9",
             "max_epochs: 9, halving: off",
-            "must be none, or a mapping with the keys rule, reduction, min_epochs,",
+            "must be none, or a mapping with the keys rule, type, reduction, min_epochs,",
         ),
         (
             "max_epochs: 9",
@@ -613,6 +621,23 @@ def test_too_few_trials_for_halving_are_warned_of() -> None:
     ]
     assert find_warnings("stages.coarse.trials=9") == []
     assert find_warnings("stages.coarse.trials=8", "stages.coarse.halving={reduction: 2}") == []
+
+
+def test_a_length_that_is_left_open_is_a_last_rung_that_grows() -> None:
+    stage = load_text(SEARCH, overrides=["stages.coarse.max_epochs=auto"]).stages[0]
+    assert stage.max_epochs == AUTO_MAX_EPOCHS
+    assert stage.halving == Halving(grow=True)
+    given = load_text(SEARCH, overrides=["stages.coarse.max_epochs=auto", "stages.coarse.halving={reduction: 4}"])
+    assert given.stages[0].halving == Halving(reduction=4, grow=True)
+
+
+def test_what_a_rule_does_not_heed_is_warned_of() -> None:
+    (warning,) = find_warnings("stages.coarse.halving={peers: architecture, tolerance: auto}")
+    assert "peers and tolerance: without effect with rule promise; write rule: rank" in warning
+    (warning,) = find_warnings("stages.coarse.halving={rule: median, axis: seconds}")
+    assert "axis: without effect with rule median" in warning
+    assert find_warnings("stages.coarse.halving={axis: seconds}") == []
+    assert find_warnings("stages.coarse.halving={rule: rank, peers: architecture, axis: multiply_adds}") == []
 
 
 def test_halving_without_a_rung_is_warned_of() -> None:

@@ -4,10 +4,12 @@ import heapq
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from tuner.spec.search import Halving
 from tuner.spec.space import Choice, Config, Int, LogInt, LogUniform, Parameter, Space, Uniform
-from tuner.strategy.halving import SuccessiveHalving
+from tuner.strategy.halving import Decision, SuccessiveHalving
+from tuner.strategy.history import History
 from tuner.strategy.sampler import Sampler
 from tuner.strategy.trial_view import TrialView
 
@@ -26,6 +28,32 @@ SPACE = Space(
 )
 
 LEAST_ERROR = 0.05
+
+
+class Judge:
+    """Halving, and the history that it looks at: told epoch by epoch."""
+
+    def __init__(self, halving: Halving | None, max_epochs: int = 27, **options: Any) -> None:
+        self.halving = SuccessiveHalving(halving, max_epochs, **options)
+        self.rungs = self.halving.rungs
+        self.history = History(rungs=self.rungs)
+
+    def report(self, number: int, epoch: int, value: float, config: Config | None = None) -> Decision:
+        """Let a trial come to an epoch, its values before it being the same, unless it was there already; judge it."""
+        trial = self.history.own.get(number) or TrialView(number, config or {}, (), "running")
+        if len(trial.values) < epoch:
+            missing = epoch - len(trial.values)
+            before = (value if math.isfinite(value) else 0.0,) * (missing - 1)
+            trial = replace(trial, values=(*trial.values, *before, value))
+            self.history.put(trial)
+        decision = self.halving.judge(number, epoch, self.history)
+        if epoch == len(trial.values):
+            self.history.put(replace(trial, state=decision.state or "running"))
+        return decision
+
+    def results(self, rung: int) -> dict[int, float]:
+        """Return what came to a rung."""
+        return dict(self.history.at(rung).values)
 
 
 def error_after(config: Config, epoch: int) -> float:
@@ -60,7 +88,7 @@ def run(
     carried: tuple[TrialView, ...] = (),
 ) -> list[TrialView]:
     """Run a stage with workers that take a second an epoch; ask for no more once the budget is spent."""
-    judge = SuccessiveHalving(halving, max_epochs)
+    judge = Judge(halving, max_epochs)
     trials: list[TrialView] = []
     queue: list[tuple[float, int]] = []
     spent = 0
@@ -82,7 +110,7 @@ def run(
         value = -error(trial.config, epoch)
         if not math.isnan(value):
             value = max(value, trial.best)
-        decision = judge.report(number, epoch, value)
+        decision = judge.report(number, epoch, value, trial.config)
         trials[number] = replace(trial, values=(*trial.values, value), state=decision.state or "running")
         if decision.action == "continue":
             heapq.heappush(queue, (now + 1.0, number))

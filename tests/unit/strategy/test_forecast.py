@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from driver import Judge
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -27,7 +28,8 @@ from tuner.strategy.forecast import (
 )
 from tuner.strategy.gaussian_process import Hyperparameters, MultiRungProcess
 from tuner.strategy.gaussian_sampler import GaussianSampler
-from tuner.strategy.halving import ForecastRule, PromiseRule, Rule, SuccessiveHalving
+from tuner.strategy.history import History
+from tuner.strategy.rules import ForecastRule, PromiseRule, Rule
 from tuner.strategy.simulate import Curve, Job, Search, simulate
 from tuner.strategy.trial_view import STAGE_BEFORE, State, TrialView
 
@@ -55,6 +57,10 @@ def make_trial(number: int, state: State, length: int, value: Callable[[Config],
 def make_past(num_complete: int, num_stopped: int = 0) -> list[TrialView]:
     complete = [make_trial(number, "complete", 9) for number in range(num_complete)]
     return complete + [make_trial(num_complete + n, "stopped", 1) for n in range(num_stopped)]
+
+
+def build_model() -> GaussianSampler:
+    return GaussianSampler(FLAT, Forecaster(FLAT, RUNGS), seed=0)
 
 
 def forecast(history: list[TrialView], judged: int | None = None) -> Forecast:
@@ -153,61 +159,59 @@ def test_trials_of_an_earlier_stage_tell_as_much_as_they_are_worth() -> None:
 
 
 class TestTheRule:
-    def run(self, curve: Callable[[Config, np.random.Generator], list[float]]) -> dict[int, int]:
+    def count_stopped(self, curve: Callable[[Config, np.random.Generator], list[float]]) -> float:
+        """Return how many of 40 trials are stopped, the mean over some seeds."""
+        return float(np.mean([sum(length < 9 for length in self.run(curve, seed)) for seed in range(6)]))
+
+    def run(self, curve: Callable[[Config, np.random.Generator], list[float]], seed: int) -> list[int]:
         """Return how many epochs each trial got."""
         lengths: dict[int, int] = {}
-        halving = {"audit": 0, "rule": "promise"}
+        halving = {"audit": 0, "rule": "promise", "type": "stopping"}
         stage = {"name": "only", "trials": 40, "max_epochs": 9, "sampler": "gp", "halving": halving}
-        search = Search([Stage.model_validate(stage)], FLAT, seed=0)
+        search = Search([Stage.model_validate(stage)], FLAT, seed=seed)
 
         def train(job: Job) -> Curve:
             return Curve(np.maximum.accumulate(curve(job.config, np.random.default_rng(job.key[1]))).tolist())
 
         for event in simulate(search, train, workers=2, max_epochs=10**6):
             lengths[event.job.key[1]] = event.epoch
-        return lengths
+        return list(lengths.values())
 
     def test_trials_are_stopped_early_where_early_values_tell_much_and_go_on_where_they_tell_nothing(self) -> None:
         def tell_nothing(config: Config, rng: np.random.Generator) -> list[float]:
             return [*(-1 - rng.random(8)), jagged(config)]
 
-        much = self.run(lambda config, _: [jagged(config) * (1 - 0.3 / epoch) for epoch in range(1, 10)])
-        nothing = self.run(tell_nothing)
-        stopped = [sum(length < 9 for length in lengths.values()) for lengths in (much, nothing)]
-        assert stopped[0] > 16
-        assert stopped[1] < 9
+        assert self.count_stopped(lambda config, _: [jagged(config) * (1 - 0.3 / e) for e in range(1, 10)]) > 16
+        assert self.count_stopped(tell_nothing) < 9
 
     @pytest.mark.parametrize(
         ("rule", "text"),
         [
             (ForecastRule(Forecaster(FLAT, RUNGS), 3), "against a cut of 0."),
-            (PromiseRule(Forecaster(FLAT, RUNGS), seed=0), "times the promise of a new configuration"),
+            (PromiseRule(build_model(), seed=0), "times what else promises most"),
         ],
     )
     def test_a_verdict_says_what_was_expected(self, rule: Rule, text: str) -> None:
         past = make_past(12, 10)
-        poor = TrialView(99, {"x": 0.0, "y": 1.0}, (0.1,), "running")
-        judge = SuccessiveHalving(Halving(min_peers=1), 9, rule=rule)
-        for trial in past:
-            judge.report(trial.number, 1, trial.values[0], past)
-        decision = judge.report(99, 1, 0.1, [*past, poor])
+        judge = Judge(Halving(min_peers=1), 9, rule=rule)
+        judge.history = History(past, rungs=RUNGS)
+        decision = judge.report(99, 1, 0.1, {"x": 0.0, "y": 1.0})
         assert decision.state == "stopped"
         assert decision.reason.startswith("stopped at epoch 1: 0.1 so far and ")
         assert text in decision.reason
 
     def test_trials_can_be_stopped_before_any_is_complete(self) -> None:
-        judge = SuccessiveHalving(Halving(min_peers=1), 9, rule=PromiseRule(Forecaster(FLAT, RUNGS), seed=0))
-        history = [make_trial(i, "running", 1) for i in range(8)]
-        poor = TrialView(8, {"x": 0.01, "y": 0.99}, (-5.0,), "running")
-        decision = judge.report(8, 1, -5.0, [*history, poor])
+        judge = Judge(Halving(min_peers=1), 9, rule=PromiseRule(build_model(), seed=0))
+        judge.history = History([make_trial(i, "running", 1) for i in range(8)], rungs=RUNGS)
+        decision = judge.report(8, 1, -5.0, {"x": 0.01, "y": 0.99})
         assert decision.state == "stopped", decision.reason
 
 
 def test_audited_trials_are_never_stopped() -> None:
-    halving = SuccessiveHalving(Halving(min_peers=1, audit=0.2), 9, seed=4)
-    audited = [number for number in range(400) if halving.is_audited(number)]
+    judge = Judge(Halving(min_peers=1, audit=0.2), 9, seed=4)
+    audited = [number for number in range(400) if judge.halving.is_audited(number)]
     assert 50 < len(audited) < 110
-    stopped = [n for n in range(400) if halving.report(n, 1, 1 - n / 400).state == "stopped"]
+    stopped = [n for n in range(400) if judge.report(n, 1, 1 - n / 400).state == "stopped"]
     assert not set(stopped) & set(audited)
     assert len(stopped) > 200
 

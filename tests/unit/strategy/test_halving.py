@@ -4,11 +4,13 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+from driver import Judge
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tuner.spec.search import Halving
-from tuner.strategy.halving import Decision, SuccessiveHalving, rungs
+from tuner.strategy.halving import Decision, rungs
+from tuner.strategy.history import History
 from tuner.strategy.trial_view import STAGE_BEFORE, TrialView
 
 HALVINGS = st.builds(Halving, reduction=st.integers(2, 5), min_epochs=st.integers(1, 4), min_peers=st.integers(1, 6))
@@ -55,8 +57,8 @@ class TestRungs:
             rungs(*arguments)
 
 
-def start(reduction: int = 3, min_peers: int = 3, min_epochs: int = 1) -> SuccessiveHalving:
-    return SuccessiveHalving(Halving(reduction=reduction, min_peers=min_peers, min_epochs=min_epochs), 27)
+def start(reduction: int = 3, min_peers: int = 3, min_epochs: int = 1) -> Judge:
+    return Judge(Halving(reduction=reduction, min_peers=min_peers, min_epochs=min_epochs), 27)
 
 
 class TestReport:
@@ -116,7 +118,7 @@ class TestReport:
         assert halving.report(9, 27, 0.0) == Decision("complete", "reached the last epoch, 27", "complete")
 
     def test_without_halving_only_the_last_epoch_ends_a_trial(self) -> None:
-        halving = SuccessiveHalving(None, 4)
+        halving = Judge(None, 4)
         actions = [halving.report(n, epoch, -float(n)).action for n in range(9) for epoch in range(1, 5)]
         assert actions == ["continue", "continue", "continue", "complete"] * 9
 
@@ -126,7 +128,7 @@ class TestReport:
     def test_a_value_that_is_not_finite_stops_at_any_epoch(
         self, value: float, epoch: int, spec: Halving | None
     ) -> None:
-        assert SuccessiveHalving(spec, 27).report(0, epoch, value) == Decision(
+        assert Judge(spec, 27).report(0, epoch, value) == Decision(
             "stop", f"diverged at epoch {epoch}: the loss is not finite", "diverged"
         )
 
@@ -144,9 +146,9 @@ class TestReport:
             start().report(0, epoch, 0.5)
 
 
-def play(spec: Halving, curves: list[list[float]], order: list[int]) -> tuple[SuccessiveHalving, list[TrialView]]:
+def play(spec: Halving, curves: list[list[float]], order: list[int]) -> tuple[Judge, list[TrialView]]:
     """Let each trial in turn finish one more epoch, until the order ends."""
-    halving = SuccessiveHalving(spec, 9)
+    halving = Judge(spec, 9)
     views = [TrialView(number, {}, (), "running") for number in range(len(curves))]
     for turn in order:
         view = views[turn % len(curves)]
@@ -158,7 +160,7 @@ def play(spec: Halving, curves: list[list[float]], order: list[int]) -> tuple[Su
     return halving, views
 
 
-def snapshot(halving: SuccessiveHalving) -> dict[int, dict[int, float]]:
+def snapshot(halving: Judge) -> dict[int, dict[int, float]]:
     return {rung: halving.results(rung) for rung in halving.rungs[:-1]}
 
 
@@ -172,8 +174,9 @@ def test_any_prefix_replayed_in_any_order_gives_the_same_state(
     halving, views = play(spec, curves, order)
     shuffled = list(views)
     random.shuffle(shuffled)
-    replayed = SuccessiveHalving(spec, 9)
-    replayed.replay([*shuffled, TrialView(99, {}, (9.0,) * 9, "complete", origin=STAGE_BEFORE)])
+    replayed = Judge(spec, 9)
+    elsewhere = TrialView(99, {}, (9.0,) * 9, "complete", origin=STAGE_BEFORE)
+    replayed.history = History([*shuffled, elsewhere], rungs=replayed.rungs)
     assert snapshot(replayed) == snapshot(halving)
     for view in views:
         if view.state == "running" and view.values and len(view.values) < 9:
@@ -187,8 +190,8 @@ def test_the_same_report_again_is_answered_as_before(
 ) -> None:
     halving, views = play(spec, curves, order)
     before = snapshot(halving)
-    replayed = SuccessiveHalving(spec, 9)
-    replayed.replay(views)
+    replayed = Judge(spec, 9)
+    replayed.history = History(views, rungs=replayed.rungs)
     for view in views:
         for epoch, value in enumerate(view.values, start=1):
             ends = epoch == len(view.values) and view.state != "running"
@@ -202,7 +205,7 @@ def test_the_same_report_again_is_answered_as_before(
 def test_on_arrival_a_trial_goes_on_exactly_if_it_is_among_the_best_or_peers_are_few(
     spec: Halving, values: list[float]
 ) -> None:
-    halving = SuccessiveHalving(spec, 100)
+    halving = Judge(spec, 100)
     rung = halving.rungs[0]
     if rung == 100:
         return
@@ -224,6 +227,6 @@ def test_the_best_of_a_rung_was_never_stopped_there(spec: Halving, curves: list[
 
 
 def test_a_loss_is_shown_as_it_was_measured() -> None:
-    judge = SuccessiveHalving(Halving(reduction=3, min_epochs=1, min_peers=1), 9, sign=-1.0)
+    judge = Judge(Halving(reduction=3, min_epochs=1, min_peers=1), 9, sign=-1.0)
     judge.report(0, 1, -0.5)
     assert "0.75 against a cut of 0.5" in judge.report(1, 1, -0.75).reason

@@ -14,7 +14,7 @@ from tuner.spec.space import Choice, Config, Distribution, LogInt, Parameter, Pr
 from tuner.strategy.draws import at
 from tuner.strategy.encoding import MIDDLE, Encoding
 from tuner.strategy.forecast import Forecaster
-from tuner.strategy.gaussian_sampler import NUM_START
+from tuner.strategy.gaussian_sampler import NUM_START, GaussianSampler
 from tuner.strategy.prior import DOUBT, Belief, fade
 from tuner.strategy.sampler import Kind, build_sampler
 from tuner.strategy.stage_search import StageSearch
@@ -92,7 +92,9 @@ def near(config: Config) -> bool:
 
 def build(kind: Kind, space: Space = FLAT, seed: int = 0) -> list[bool]:
     """Tell which of many first suggestions are near the guess."""
-    sampler = build_sampler(kind, space, Forecaster(space, (9,)), seed=seed, first=[])
+    sampler = build_sampler(
+        kind, space, GaussianSampler(space, Forecaster(space, (9,)), seed=seed), seed=seed, first=[]
+    )
     return [near(sampler.ask(number, [])) for number in range(200)]
 
 
@@ -112,7 +114,7 @@ class TestSamplers:
             for number in range(num_ended):
                 config = {"x": float(rng.random()), "y": float(rng.random())}
                 past.append(TrialView(number, config, (1 - (config["x"] - 0.8) ** 2,) * 9, "complete"))
-            sampler = build_sampler(kind, FLAT, Forecaster(FLAT, (9,)), seed=0, first=[])
+            sampler = build_sampler(kind, FLAT, GaussianSampler(FLAT, Forecaster(FLAT, (9,)), seed=0), seed=0, first=[])
             return sum(near(sampler.ask(number, past)) for number in range(num_ended, num_ended + 40))
 
         assert fade(10) == 10 * fade(100)
@@ -126,7 +128,7 @@ def test_a_prior_says_where_to_look_while_little_is_known() -> None:
         TrialView(n, {"x": x, "y": 0.5}, (0.5 + 0.001 * n,), "complete") for n, x in enumerate((0.45, 0.6, 0.75, 0.9))
     ]
     forecast = Forecaster(FLAT, (1,))
-    sampler = build_sampler("gp", FLAT, forecast, seed=0, first=[])
+    sampler = build_sampler("gp", FLAT, GaussianSampler(FLAT, forecast, seed=0), seed=0, first=[])
     past += [TrialView(n, {"x": 0.99, "y": n / 10}, (0.5,), "complete") for n in (4, 5)]
     assert all(near(sampler.ask(number, past)) for number in range(NUM_START, NUM_START + 6))
 

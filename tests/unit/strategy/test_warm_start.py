@@ -12,6 +12,8 @@ from space_strategies import pasts, spaces
 from tuner.spec.search import Stage
 from tuner.spec.space import Config, Parameter, Space, Uniform
 from tuner.strategy.forecast import Forecaster
+from tuner.strategy.gaussian_sampler import GaussianSampler
+from tuner.strategy.history import History
 from tuner.strategy.ranking import rank_trials
 from tuner.strategy.sampler import Kind, build_sampler
 from tuner.strategy.stage_search import StageSearch
@@ -87,7 +89,7 @@ class TestModels:
     @pytest.mark.parametrize("level", [0.0, -50.0])
     def test_the_first_suggestions_are_where_the_source_was_best(self, kind: Kind, level: float) -> None:
         warm = choose_trials("source", make_source(40, level=level), FLAT)
-        sampler = build_sampler(kind, FLAT, Forecaster(FLAT, (1, 2)), seed=0, first=[])
+        sampler = build_sampler(kind, FLAT, GaussianSampler(FLAT, Forecaster(FLAT, (1, 2)), seed=0), seed=0, first=[])
         asked = [float(sampler.ask(number, warm)["x"]) for number in range(10)]
         assert np.mean(np.abs(np.array(asked) - 0.7) < 0.2) >= 0.7
 
@@ -105,7 +107,7 @@ class TestModels:
     def test_a_source_that_misleads_is_not_believed_for_long(self, kind: Kind) -> None:
         warm = choose_trials("source", make_source(40, at=0.1), FLAT)
         own = make_source(25, at=0.8, seed=1)
-        sampler = build_sampler(kind, FLAT, Forecaster(FLAT, (1, 2)), seed=0, first=[])
+        sampler = build_sampler(kind, FLAT, GaussianSampler(FLAT, Forecaster(FLAT, (1, 2)), seed=0), seed=0, first=[])
         asked = [float(sampler.ask(number, [*warm, *own])["x"]) for number in range(25, 35)]
         assert np.mean(np.abs(np.array(asked) - 0.8) < 0.25) >= 0.6
 
@@ -113,5 +115,5 @@ class TestModels:
         one, other = (choose_trials(name, make_source(12, at=at), FLAT) for name, at in (("one", 0.2), ("other", 0.8)))
         before = [replace(trial, origin=STAGE_BEFORE) for trial in make_source(12)]
         forecaster = Forecaster(FLAT, (1, 2))
-        rows = forecaster._read([], [*one, *other, *before])
+        rows = forecaster._read(History([*one, *other, *before]), [], 99)
         assert [rows.rungs[12 * i : 12 * (i + 1)].tolist() for i in range(3)] == [[i] * 12 for i in range(3)]
