@@ -71,7 +71,7 @@ def find_importances(space: Space, ranked: Sequence[TrialView], losers: Sequence
     -----
     Taking off is needed because trials are not drawn independently: a sampler that has found a good learning rate
     tries it again and again together with whatever else the best trial had. Without it, of the ranges that do
-    nothing a quarter to a half look important after 24 or 48 trials that a model suggested; with it, a tenth
+    nothing a quarter to two thirds look important after 24 or 48 trials that a model suggested; with it, a tenth
     (``benchmarks/narrowing.py``).
 
     References
