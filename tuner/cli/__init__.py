@@ -16,6 +16,7 @@ COMMANDS = {
     "schema": ("schema", "Print the JSON Schema of search files, for editors."),
     "ls": ("ls", "List the searches."),
     "show": ("show", "Show a search: its stages, its best trials, and why each trial ended."),
+    "refine": ("refine", "Write the search that follows a search, its space narrowed, and do not run it."),
     "best": ("best", "Print a search's best configuration as YAML."),
     "train": ("train", "Train one configuration, without a search."),
     "export": ("export", "Write all trials of a search as a table."),

@@ -330,8 +330,7 @@ class SearchRun:
         )
         self._say(f"stage {stage.name}: {stage.trials} trials of up to {stage.max_epochs} epochs")
         for reason in reasons:
-            change = reason.before if reason.before == reason.after else f"{reason.before} -> {reason.after or 'gone'}"
-            self._say(f"  {reason.name}: {change}: {reason.text}")
+            self._say(f"  {reason.name}: {reason.change}: {reason.text}")
         run = self._open(stage, space, ledger, before)
         self._say(f"  {run.search.choices}")
         for (name, trials), taken in zip(self._sources.items() if chosen else (), chosen, strict=True):

@@ -13,6 +13,10 @@ WIDTH = 110
 ROOM = 86
 
 
+class Spread(dict[str, Any]):
+    """A mapping that is written with a line for every key, however short it is."""
+
+
 class _Dumper(yaml.SafeDumper):
     """PyYAML's dumper, small mappings on one line, and quotes for text that YAML 1.2 reads as a number."""
 
@@ -23,7 +27,7 @@ class _Dumper(yaml.SafeDumper):
     def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
         """Put a mapping on one line if there is room for it."""
         node = super().represent_mapping(tag, mapping, flow_style)
-        node.flow_style = _measure(node) <= ROOM
+        node.flow_style = not isinstance(mapping, Spread) and _measure(node) <= ROOM
         return node
 
     def represent(self, data: Any) -> None:
@@ -58,23 +62,33 @@ def _represent_text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if value.isprintable() else '"')
 
 
+_Dumper.add_representer(Spread, _Dumper.represent_dict)
 _Dumper.add_representer(float, _represent_float)
 _Dumper.add_representer(str, _represent_text)
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+.0123456789"))
 
 
-def dump_spec(spec: SearchSpec) -> str:
+def dump_spec(spec: SearchSpec, *, spread: bool = False) -> str:
     """Write a search as YAML that loads to the equal SearchSpec, defaults included.
 
     The one difference: how the first stage is narrowed is left out where the space is no finished search's,
     for then it has been narrowed already.
+
+    Parameters
+    ----------
+    spec : SearchSpec
+        The search.
+    spread : bool
+        Whether every hyperparameter of the space gets a line of its own.
     """
     is_continued = isinstance(spec.space, FinishedSearch)
     tree = {
         "name": spec.name,
         "data": spec.data.model_dump(exclude_none=True),
         "objective": _nest_objective(spec.objective),
-        "space": {"from": spec.space.name} if isinstance(spec.space, FinishedSearch) else nest_space(spec.space),
+        "space": {"from": spec.space.name}
+        if isinstance(spec.space, FinishedSearch)
+        else nest_space(spec.space, Spread if spread else dict),
         "stages": {
             stage.name: _nest_stage(stage, can_narrow=is_continued or i > 0) for i, stage in enumerate(spec.stages)
         },
@@ -127,38 +141,50 @@ def nest_config(config: Config) -> dict[str, Any]:
     return nest_space(Space(tuple(parameters)))
 
 
-def nest_space(space: Space) -> dict[str, Any]:
-    """Turn a flat space into what its YAML nests."""
+def nest_space(space: Space, mapping: type[dict[str, Any]] = dict) -> dict[str, Any]:
+    """Turn a flat space into what its YAML nests.
+
+    Parameters
+    ----------
+    space : Space
+        The space.
+    mapping : type
+        What holds hyperparameters, and choices that hold some in turn.
+    """
     children: dict[tuple[str, str] | None, list[Parameter]] = {}
     for parameter in space.parameters:
         children.setdefault(parameter.condition, []).append(parameter)
-    return _nest_children(children, None)
+    return _nest_children(children, None, mapping)
 
 
 def _nest_children(
-    children: Mapping[tuple[str, str] | None, Sequence[Parameter]], condition: tuple[str, str] | None
+    children: Mapping[tuple[str, str] | None, Sequence[Parameter]],
+    condition: tuple[str, str] | None,
+    mapping: type[dict[str, Any]],
 ) -> dict[str, Any]:
-    nested = {}
+    nested = mapping()
     for parameter in children.get(condition, ()):
-        spaces = {}
+        spaces = mapping()
         if isinstance(parameter.distribution, Choice):
-            spaces = {
-                option: _nest_children(children, (parameter.name, option))
+            spaces.update(
+                (option, _nest_children(children, (parameter.name, option), mapping))
                 for option in parameter.distribution.options
                 if isinstance(option, str)
-            }
-        nested[parameter.key] = _nest_distribution(parameter.distribution, spaces if any(spaces.values()) else {})
+            )
+        nested[parameter.key] = _nest_distribution(
+            parameter.distribution, spaces if any(spaces.values()) else mapping()
+        )
         if parameter.prior is not None:
             nested[parameter.key]["prior"] = parameter.prior.model_dump()
     return nested
 
 
-def _nest_distribution(distribution: Distribution, spaces: Mapping[str, Any]) -> Any:
+def _nest_distribution(distribution: Distribution, spaces: dict[str, Any]) -> Any:
     match distribution:
         case Choice(options=(option,)):
             return spaces or option
         case Choice(options=options):
-            return {"choice": spaces or list(options)}
+            return type(spaces)(choice=spaces) if spaces else {"choice": list(options)}
         case Uniform(low=low, high=high, step=step):
             return {"uniform": [low, high], **({} if step is None else {"step": step})}
         case Int(low=low, high=high, step=step):

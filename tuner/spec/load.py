@@ -210,14 +210,22 @@ def _find_continuous(space: Space, tree: MapNode) -> list[Fault]:
         "a continuous range has no grid; write a choice or uniform with a step, or a stage's sampler other than grid"
     )
     return [
-        Fault(_find_place(tree.entries["space"], parameter.name), message)
+        Fault(find_place(tree.entries["space"], parameter.name), message)
         for parameter in space.parameters
         if count_values(parameter.distribution) is None
     ]
 
 
-def _find_place(node: Node, name: str) -> Place:
-    """Find where a parameter of a space that was read stands."""
+def find_place(node: Node, name: str) -> Place:
+    """Find where a parameter of a space that was read stands.
+
+    Parameters
+    ----------
+    node : Node
+        The section of the space.
+    name : str
+        The parameter's dotted name.
+    """
     place = node.place
     for key in name.split("."):
         assert isinstance(node, MapNode)

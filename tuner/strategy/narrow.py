@@ -4,20 +4,23 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal, TypeAlias
 
 from tuner.spec.search import Narrow
 from tuner.spec.space import Choice, Distribution, Int, LogInt, LogUniform, Parameter, Scalar, Space, Uniform
 from tuner.strategy.draws import index_of
+from tuner.strategy.importance import LEVEL, MIN_TRIALS, Importance, find_importances
 from tuner.strategy.interval import End, find_limits, fit_range
 from tuner.strategy.ranking import rank_trials
 from tuner.strategy.trial_view import STAGE_BEFORE, TrialView
 
-MIN_TRIALS = 8
 MIN_BEST = 5
 MIN_TRIES = 5
-WORSE_Z = 2.326
-"""The normal quantile of a one-sided test at the 1% level."""
+DOUBTFUL_KEEP = 0.5
+"""What share of the trials defines a range whose effect may be that of others."""
+MIN_OPTIONS = 5
+"""Among at least so many options the level of the tests is shared, so that it is never above 1%."""
 
 Action: TypeAlias = Literal["narrowed", "widened", "kept", "dropped options", "fixed", "dropped"]
 END_TEXTS: dict[End, str] = {
@@ -52,6 +55,11 @@ class Reason:
     text: str
     num_trials: int
 
+    @property
+    def change(self) -> str:
+        """What it was and what it is now, or what it stays."""
+        return self.before if self.before == self.after else f"{self.before} -> {self.after or 'gone'}"
+
 
 @dataclass(frozen=True)
 class Narrowing:
@@ -65,9 +73,9 @@ def narrow(space: Space, trials: Sequence[TrialView], narrow: Narrow) -> Narrowi
     """Narrow a space to where its best trials lie.
 
     Trials are ranked by `rank_trials`, so values are compared at equal epochs only. For each parameter the
-    best share of those trials in which it exists is looked at, at least five of them: a range is fitted to
-    their values by `fit_range`; an option is dropped if none of them has it and its trials are clearly worse
-    than the others.
+    best share of those trials in which it exists is looked at, at least five of them: a range that matters, as
+    `find_importances` finds, is fitted to their values by `fit_range`; an option is dropped if none of them has
+    it and its trials are clearly worse than the others.
 
     Parameters
     ----------
@@ -86,20 +94,33 @@ def narrow(space: Space, trials: Sequence[TrialView], narrow: Narrow) -> Narrowi
 
     Notes
     -----
+    A range that explains no more of the trials' order than chance may is kept: the ends of any best few trials
+    lie inside those of all, and say nothing. One that explains something which may as well be due to more
+    important parameters is fitted to the better half of the trials, and only what is clear to the best share.
+
     An option is dropped on three conditions: it was tried five times or more; none of its trials is among
-    the best; and a one-sided rank-sum test puts its trials below the others at the 1% level. There, diverged
-    and failed trials count as the worst. With an option go the parameters that depend on it. A parameter is
-    looked at by itself, so the new space is a box and holds combinations that were never good.
+    the best; and a one-sided rank-sum test, with what more important parameters explain taken off, puts its
+    trials below the others. There, diverged and failed trials count as the worst. All options of the space
+    share a level of 5%, so that a space in which no choice matters loses an option in about one narrowing of
+    twenty. With an option go the parameters that depend on it.
+
+    A parameter is looked at by itself, so the new space is a box and holds combinations that were never good.
     """
     own = [trial for trial in trials if not trial.is_carried]
     ranked = rank_trials(own)
     losers = [trial for trial in own if trial.state in {"diverged", "failed"}]
+    importances = find_importances(space, ranked, losers)
+    level = LEVEL / max(MIN_OPTIONS, _count_options(space))
     verdicts = {
         parameter.name: _look_at(
             parameter,
-            [trial for trial in ranked if parameter.name in trial.config],
-            [trial for trial in losers if parameter.name in trial.config],
+            _Evidence(
+                [trial for trial in ranked if parameter.name in trial.config],
+                [trial for trial in losers if parameter.name in trial.config],
+                importances.get(parameter.name),
+            ),
             narrow,
+            level,
         )
         for parameter in space.parameters
     }
@@ -155,70 +176,112 @@ def incumbents(trials: Sequence[TrialView], space: Space, count: int) -> list[di
     return configs
 
 
-def _look_at(
-    parameter: Parameter, ranked: Sequence[TrialView], losers: Sequence[TrialView], narrow: Narrow
-) -> tuple[Distribution, Reason]:
-    """Decide about one parameter from the trials that have it: the ranked, and those without a result."""
-    old = parameter.distribution
+@dataclass(frozen=True)
+class _Evidence:
+    """What is known of one parameter.
 
-    def keep(text: str) -> tuple[Distribution, Reason]:
-        return old, Reason(parameter.name, "kept", describe(old), describe(old), text, len(ranked))
+    Attributes
+    ----------
+    ranked, losers : sequence of TrialView
+        The trials that have it: those with a result, best first, and those that diverged or failed.
+    importance : Importance or None
+        How much it explains; None for a constant.
+    """
 
-    if isinstance(old, Choice) and len(old.options) == 1:
-        return old, Reason(parameter.name, "fixed", describe(old), describe(old), "a constant", len(ranked))
+    ranked: Sequence[TrialView]
+    losers: Sequence[TrialView]
+    importance: Importance | None
+
+
+def _count_options(space: Space) -> int:
+    """Count the options that might be dropped."""
+    free = [parameter.distribution for parameter in space.parameters if not parameter.is_constant]
+    return sum(len(distribution.options) for distribution in free if isinstance(distribution, Choice))
+
+
+def _look_at(parameter: Parameter, evidence: _Evidence, narrow: Narrow, level: float) -> tuple[Distribution, Reason]:
+    """Decide about one parameter; an option is dropped at that level of the test."""
+    old, ranked, importance = parameter.distribution, evidence.ranked, evidence.importance
+    num_ended = len(ranked) + len(evidence.losers)
+
+    def keep(text: str, action: Action = "kept") -> tuple[Distribution, Reason]:
+        return old, Reason(parameter.name, action, describe(old), describe(old), text, num_ended)
+
+    if importance is None:
+        return keep("a constant", "fixed")
     if len(ranked) < MIN_TRIALS:
         return keep(f"trials with a result that tell about it: {len(ranked)}, and {MIN_TRIALS} are needed")
     if all(trial.best == ranked[0].best for trial in ranked):
         return keep(f"all {len(ranked)} trials are equally good")
     num_best = max(MIN_BEST, math.ceil(narrow.keep * len(ranked)))
     if isinstance(old, Choice):
-        return _look_at_options(parameter.name, old, ranked, losers, num_best)
+        best = [index_of(old, trial.config[parameter.name]) for trial in ranked[:num_best]]
+        return _look_at_options(parameter.name, old, [*ranked, *evidence.losers], best, importance, level)
+    if not importance.is_clear and not importance.is_clear_alone:
+        return keep("it explains no more of the differences between trials than chance may")
+    if not importance.is_clear:
+        num_best = max(num_best, math.ceil(DOUBTFUL_KEEP * len(ranked)))
     values = [float(trial.config[parameter.name]) for trial in ranked[:num_best]]
     fit = fit_range(old, values, margin=narrow.margin, limits=find_limits(parameter.name, old))
     ends = {"lower": fit.low, "upper": fit.high}
-    text = f"the best {num_best} of {len(ranked)} trials lie in [{min(values):.4g}, {max(values):.4g}]"
+    text = f"{_explain(importance)}; the best {num_best} of {num_ended} lie in [{min(values):.4g}, {max(values):.4g}]"
     text += "".join(f"; {END_TEXTS[end].format(which)}" for which, end in ends.items() if end in END_TEXTS)
     if "cut" in ends.values():
         text += f"; {narrow.margin:.0%} of that is added where an end moves in"
     action: Action = "widened" if "widened" in ends.values() else "narrowed" if "cut" in ends.values() else "kept"
-    return fit.range, Reason(parameter.name, action, describe(old), describe(fit.range), text, len(ranked))
+    return fit.range, Reason(parameter.name, action, describe(old), describe(fit.range), text, num_ended)
+
+
+def _explain(importance: Importance) -> str:
+    """Say how much a range matters."""
+    count = len(importance.besides)
+    others = importance.besides[0] if count == 1 else f"{count} more important ones"
+    if not importance.is_clear:
+        return f"what it explains of the differences between trials may be due to {others}"
+    left = f" that {others} leave{'s' if count == 1 else ''}" if count else ""
+    return f"it explains {importance.share:.0%} of the differences between trials{left}"
 
 
 def _look_at_options(
-    name: str, old: Choice, ranked: Sequence[TrialView], losers: Sequence[TrialView], num_best: int
+    name: str, old: Choice, ended: Sequence[TrialView], best: Sequence[int], importance: Importance, level: float
 ) -> tuple[Distribution, Reason]:
     """Drop the options that were tried, are nowhere among the best, and are clearly worse."""
-    num_ended = len(ranked) + len(losers)
     places: dict[int, list[float]] = {i: [] for i in range(len(old.options))}
-    for place, trial in enumerate(ranked, start=1):
-        places[index_of(old, trial.config[name])].append(place)
-    for trial in losers:  # all equally bad, so each gets the mean of their places
-        places[index_of(old, trial.config[name])].append((len(ranked) + 1 + num_ended) / 2)
+    for trial in ended:
+        places[index_of(old, trial.config[name])].append(importance.left[trial.number])
     dropped = {
-        i for i, own in places.items() if len(own) >= MIN_TRIES and own[0] > num_best and _is_worse(own, num_ended)
+        i
+        for i, own in places.items()
+        if len(own) >= MIN_TRIES and i not in best and _is_worse(own, list(importance.left.values()), level)
     }
     kept = tuple(option for i, option in enumerate(old.options) if i not in dropped)
     new = Choice(options=kept)
     if dropped:
         text = "; ".join(
-            f"{old.options[i]}: none of its {len(places[i])} trials is among the best {num_best} of "
-            f"{num_ended}, and they are clearly worse (rank-sum test, 1%)"
+            f"{old.options[i]}: none of its {len(places[i])} trials is among the best {len(best)} of {len(ended)}, "
+            f"and they are clearly worse (rank-sum test, {100 * level:.2g}%)"
             for i in sorted(dropped)
         )
     else:
-        best = ", ".join(str(old.options[i]) for i, own in places.items() if own and own[0] <= num_best)
-        text = f"the best {num_best} of {num_ended} trials have {best}; no other is clearly worse"
+        have = ", ".join(str(old.options[i]) for i in sorted(set(best)))
+        text = f"the best {len(best)} of {len(ended)} trials have {have}; no other is clearly worse"
     action: Action = "kept" if not dropped else "fixed" if len(kept) == 1 else "dropped options"
-    return new, Reason(name, action, describe(old), describe(new), text, num_ended)
+    return new, Reason(name, action, describe(old), describe(new), text, len(ended))
 
 
-def _is_worse(places: Sequence[float], num_ended: int) -> bool:
-    """Tell whether places out of 1..num_ended are worse than the rest, by a one-sided rank-sum test."""
-    num_own, num_others = len(places), num_ended - len(places)
-    if num_others == 0:
+def _is_worse(own: Sequence[float], everyone: Sequence[float], level: float) -> bool:
+    """Tell whether some of the ranks are worse than the rest, by a one-sided rank-sum test.
+
+    The variance is that of the ranks as they are, which are fewer different ones where trials tie.
+    """
+    num_own, num_all = len(own), len(everyone)
+    if num_own == num_all:
         return False
-    excess = sum(places) - num_own * (num_ended + 1) / 2
-    return excess > WORSE_Z * math.sqrt(num_own * num_others * (num_ended + 1) / 12)
+    mean = sum(everyone) / num_all
+    variance = sum((rank - mean) ** 2 for rank in everyone) / (num_all - 1)
+    excess = sum(own) - num_own * mean
+    deviation = math.sqrt(num_own * (num_all - num_own) / num_all * variance)
+    return excess > NormalDist().inv_cdf(1 - level) * deviation
 
 
 def _explain_dropped(parameter: Parameter, reason: Reason) -> Reason:

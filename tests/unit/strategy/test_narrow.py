@@ -8,7 +8,7 @@ import pytest
 from driver import SPACE, run
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from space_strategies import pasts, spaces
+from space_strategies import distributions, pasts, spaces
 
 from tuner.spec.domain import find_domain
 from tuner.spec.dump import dump_spec
@@ -61,7 +61,8 @@ class TestRanges:
         assert narrowing.space["dropout"].distribution == Uniform(low=0.352, high=0.458)
         assert (reason.action, reason.num_trials) == ("narrowed", 80)
         assert reason.text == (
-            "the best 8 of 80 trials lie in [0.37, 0.44]; 25% of that is added where an end moves in"
+            "it explains 77% of the differences between trials; the best 8 of 80 lie in [0.37, 0.44]; 25% of that is "
+            "added where an end moves in"
         )
         assert (reason.before, reason.after) == ("uniform [0, 0.9]", "uniform [0.352, 0.458]")
 
@@ -146,6 +147,69 @@ class TestRanges:
         assert new == Int(low=224, high=320, step=32)
 
 
+class TestRangesThatMatterLittle:
+    PAIR = Space(
+        (Parameter("learning_rate", LogUniform(low=1e-4, high=1.0)), Parameter("dropout", Uniform(low=0.0, high=0.6)))
+    )
+
+    def narrow_pair(self, configs: Sequence[Config]) -> dict[str, Reason]:
+        """The reasons where the learning rate alone decides; the best is 0.01."""
+        trials = [
+            TrialView(i, config, (-abs(math.log10(float(config["learning_rate"])) + 2),), "complete")
+            for i, config in enumerate(configs)
+        ]
+        return {reason.name: reason for reason in narrow(self.PAIR, trials, Narrow()).reasons}
+
+    def test_what_explains_nothing_is_kept_and_the_other_is_narrowed_all_the_same(self) -> None:
+        rng = np.random.default_rng(0)
+        reasons = self.narrow_pair([draw(self.PAIR, rng) for _ in range(48)])
+        assert reasons["learning_rate"].action == "narrowed"
+        assert (reasons["dropout"].action, reasons["dropout"].num_trials) == ("kept", 48)
+        assert reasons["dropout"].text == "it explains no more of the differences between trials than chance may"
+
+    def test_what_may_be_due_to_another_is_narrowed_less(self) -> None:
+        rng = np.random.default_rng(0)
+        configs = [draw(self.PAIR, rng) for _ in range(24)]
+        # a sampler that found a good learning rate tries it again, and with it the dropout that came along
+        configs += [
+            {"learning_rate": 10 ** (-2 + 0.2 * rng.normal()), "dropout": 0.3 + 0.05 * rng.random()} for _ in range(24)
+        ]
+        reasons = self.narrow_pair(configs)
+        assert reasons["learning_rate"].text.startswith("it explains ")
+        assert "; the best 10 of 48 lie in [" in reasons["learning_rate"].text
+        assert reasons["dropout"].text.startswith(
+            "what it explains of the differences between trials may be due to learning_rate; the best 24 of 48 lie in ["
+        )
+
+    def test_what_is_left_by_others_is_said_so(self) -> None:
+        def score(config: Config) -> float:
+            return -abs(math.log10(float(config["learning_rate"])) + 2) - 2 * abs(float(config["dropout"]) - 0.3)
+
+        reasons = {r.name: r for r in narrow(self.PAIR, score_all(self.PAIR, score, 60), Narrow()).reasons}
+        assert (
+            "of the differences between trials that learning_rate leaves; the best 12 of 60 lie in ["
+            in reasons["dropout"].text
+        )
+        assert reasons["dropout"].action == "narrowed"
+
+
+@pytest.mark.parametrize("num_trials", [8, 12, 24, 48])
+def test_where_nothing_matters_hardly_a_range_is_narrowed_and_hardly_ever_an_option_dropped(num_trials: int) -> None:
+    options = [Parameter(f"c{i}", Choice(options=tuple(range(2 + i % 4)))) for i in range(10)]
+    ranges = [Parameter(f"x{i}", Uniform(low=0.0, high=1.0)) for i in range(5)]
+    rng = np.random.default_rng(num_trials)
+    changed, dropping = 0, 0
+    for seed in range(200):
+        trials = score_all(Space((*options, *ranges)), lambda _: rng.random(), num_trials, seed=seed)
+        actions = {
+            reason.name: reason.action for reason in narrow(Space((*options, *ranges)), trials, Narrow()).reasons
+        }
+        changed += sum(actions[parameter.name] != "kept" for parameter in ranges)
+        dropping += any(actions[parameter.name] != "kept" for parameter in options)
+    assert changed / (200 * 5) < 0.1
+    assert dropping / 200 < 0.06
+
+
 CHOICE = Choice(options=("constant", "step", "cosine"))
 
 
@@ -185,6 +249,18 @@ class TestOptions:
         assert isinstance(new, Choice)
         assert ("step" not in new.options) == is_dropped
         assert {"constant", "cosine"} <= set(new.options)  # never tried; the best
+
+    def test_an_option_that_had_bad_luck_with_something_more_important_is_kept(self) -> None:
+        space = Space((Parameter("learning_rate", LogUniform(low=1e-4, high=1.0)), Parameter("decay", CHOICE)))
+        rates = [10 ** (-4 * i / 47) for i in range(48)]  # from best to worst
+        trials = [
+            TrialView(
+                i, {"learning_rate": rate, "decay": "step" if i % 2 and i > 36 else "cosine"}, (rate,), "complete"
+            )
+            for i, rate in enumerate(rates)
+        ]
+        assert len([trial for trial in trials if trial.config["decay"] == "step"]) == 6
+        assert narrow(space, trials, Narrow()).space["decay"].distribution == CHOICE
 
     @pytest.mark.parametrize("state", ["diverged", "failed"])
     def test_an_option_that_never_gave_a_result_is_dropped(self, state: State) -> None:
@@ -312,6 +388,27 @@ def test_a_planted_optimum_at_an_end_widens_it_and_cuts_the_other(
     else:
         assert 0 < new.low < old.low
         assert new.high < old.high
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 5), st.integers(24, 80), st.integers(0, 2**32), st.booleans(), st.data())
+def test_a_planted_optimum_at_an_end_widens_it_among_whatever_else_is_searched(
+    num_others: int, num_trials: int, seed: int, is_upper: bool, data: st.DataObject
+) -> None:
+    planted = Parameter("learning_rate", LogUniform(low=1e-4, high=0.1))
+    others = [Parameter(f"other{i}", data.draw(distributions)) for i in range(num_others)]
+    space = Space((*others, planted))
+    rng = np.random.default_rng(seed)
+    trials = []
+    for i, place in enumerate(rng.permutation(num_trials)):
+        rate = at(planted.distribution, float(place + rng.random()) / num_trials)
+        value = (1 if is_upper else -1) * math.log10(float(rate)) + 0.1 * rng.normal()
+        trials.append(TrialView(i, {**draw(space, rng), "learning_rate": rate}, (value,), "complete"))
+    narrowing = narrow(space, trials, Narrow())
+    new: Any = narrowing.space["learning_rate"].distribution
+    assert (new.high > 0.1, new.low < 1e-4) == (is_upper, not is_upper)
+    assert (new.low > 1e-4, new.high < 0.1) == (is_upper, not is_upper)
+    assert narrowing.space.contains(rank_trials(trials)[0].config)
 
 
 SPEC = """
