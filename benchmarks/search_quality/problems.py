@@ -166,12 +166,12 @@ def conditional(*, crossing: bool) -> Problem:
     return Problem("crossing" if crossing else "conditional", _CONDITIONAL, curve, truth, truth(BEST))
 
 
-_NUM_VALIDATION = 1800  # images that the table's accuracies were measured on
+_NUM_VALIDATION = {"curves": 1800, "digits": 360}  # images that a table's accuracies were measured on
 
 
-def curves() -> Problem:
+def real_curves(name: str) -> Problem:
     """Make a problem of the curves of real trainings, with the noise that their validation images leave."""
-    surrogate, optimum = load_surrogate()
+    surrogate, optimum = load_surrogate(name)
 
     def predict(config: Config) -> np.ndarray:
         return surrogate.predict(surrogate.inputs.encoding.encode([config]))[0]
@@ -179,9 +179,9 @@ def curves() -> Problem:
     def curve(config: Config) -> np.ndarray:
         mean = predict(config)
         draws = np.random.default_rng(zlib.crc32(repr(sorted(config.items())).encode())).normal(size=MAX_EPOCHS)
-        return np.maximum.accumulate(mean + np.sqrt(mean * (1 - mean) / _NUM_VALIDATION) * draws)
+        return np.maximum.accumulate(mean + np.sqrt(mean * (1 - mean) / _NUM_VALIDATION[name]) * draws)
 
-    return Problem("curves", load_space(), curve, lambda config: float(predict(config)[-1]), optimum)
+    return Problem(name, load_space(name), curve, lambda config: float(predict(config)[-1]), optimum)
 
 
 PROBLEMS: Mapping[str, Callable[[], Problem]] = {
@@ -192,5 +192,5 @@ PROBLEMS: Mapping[str, Callable[[], Problem]] = {
     },
     "conditional": functools.partial(conditional, crossing=False),
     "crossing": functools.partial(conditional, crossing=True),
-    "curves": curves,
+    "curves": functools.partial(real_curves, "curves"),
 }
