@@ -5,7 +5,7 @@ Networks, since of what was tried on held-out rows (forests, boosting, networks)
 that is compared models the space with them. Making them again, in an environment with scikit-learn:
 
     cd benchmarks
-    python -m search_quality.curve_surrogate curves
+    python -m search_quality.curve_surrogate digits
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tuner.spec import load_spec
 from tuner.spec.space import Config, Space
 from tuner.strategy.encoding import Encoding
 
-SURROGATES = ("curves",)
+SURROGATES = ("curves", "digits")
 """By the names of their spaces and tables."""
 
 DATA = Path(__file__).parents[1] / "data"

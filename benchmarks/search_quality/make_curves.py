@@ -5,7 +5,7 @@ that train in seconds, other processes to wait for would cost more than the trai
 that is cut off goes on with the same command, and a run with another seed adds to the table.
 
     cd benchmarks
-    python -m search_quality.make_curves curves --trials 600
+    python -m search_quality.make_curves digits --trials 600
 """
 
 import argparse

@@ -254,9 +254,10 @@ PROBLEMS: Mapping[str, Callable[[], Problem]] = {
     "conditional": functools.partial(conditional, crossing=False),
     "crossing": functools.partial(conditional, crossing=True),
     "curves": functools.partial(real_curves, "curves"),
+    "digits": functools.partial(real_curves, "digits"),
     "mixed": mixed,
     "borehole": borehole,
 }
 
-HELD_OUT = ("mixed", "borehole")
+HELD_OUT = ("digits", "mixed", "borehole")
 """Those on which nothing was chosen: no constant of ours may be tried on them."""
