@@ -4,6 +4,7 @@ Every method sees the same values: the objective of the best epoch so far, large
 """
 
 import functools
+import itertools
 import math
 import zlib
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from search_quality import mixed as mixed_space
 from search_quality.curve_surrogate import load_space, load_surrogate
 from tuner.spec.space import Choice, Config, Int, LogInt, LogUniform, Parameter, Space, Uniform
 
@@ -166,12 +168,12 @@ def conditional(*, crossing: bool) -> Problem:
     return Problem("crossing" if crossing else "conditional", _CONDITIONAL, curve, truth, truth(BEST))
 
 
-_NUM_VALIDATION = 1800  # images that the table's accuracies were measured on
+_NUM_VALIDATION = {"curves": 1800, "digits": 360}  # images that a table's accuracies were measured on
 
 
-def curves() -> Problem:
+def real_curves(name: str) -> Problem:
     """Make a problem of the curves of real trainings, with the noise that their validation images leave."""
-    surrogate, optimum = load_surrogate()
+    surrogate, optimum = load_surrogate(name)
 
     def predict(config: Config) -> np.ndarray:
         return surrogate.predict(surrogate.inputs.encoding.encode([config]))[0]
@@ -179,9 +181,68 @@ def curves() -> Problem:
     def curve(config: Config) -> np.ndarray:
         mean = predict(config)
         draws = np.random.default_rng(zlib.crc32(repr(sorted(config.items())).encode())).normal(size=MAX_EPOCHS)
-        return np.maximum.accumulate(mean + np.sqrt(mean * (1 - mean) / _NUM_VALIDATION) * draws)
+        return np.maximum.accumulate(mean + np.sqrt(mean * (1 - mean) / _NUM_VALIDATION[name]) * draws)
 
-    return Problem("curves", load_space(), curve, lambda config: float(predict(config)[-1]), optimum)
+    return Problem(name, load_space(name), curve, lambda config: float(predict(config)[-1]), optimum)
+
+
+def mixed() -> Problem:
+    """Make the made-up conditional space of `mixed`; where training diverges there is no truth."""
+    epochs = np.arange(1, MAX_EPOCHS + 1)
+
+    def curve(config: Config) -> np.ndarray:
+        rng = np.random.default_rng(zlib.crc32(repr(sorted(config.items())).encode()))
+        return np.maximum.accumulate(mixed_space.draw_curve(config, epochs, rng))
+
+    def truth(config: Config) -> float:
+        end, _, excess = mixed_space.find_end(config)
+        return math.nan if excess * MAX_EPOCHS > 2 else end
+
+    assert mixed_space.SPACE.contains(mixed_space.BEST)
+    return Problem("mixed", mixed_space.SPACE, curve, truth, truth(mixed_space.BEST))
+
+
+_BOREHOLE = {
+    "radius": (0.05, 0.15),
+    "reach": (100, 50_000),
+    "upper_flow": (63_070, 115_600),
+    "upper_head": (990, 1110),
+    "lower_flow": (63.1, 116),
+    "lower_head": (700, 820),
+    "length": (1120, 1680),
+    "conductivity": (9855, 12_045),
+}
+
+
+def borehole() -> Problem:
+    """Make the flow through a borehole, of which low fidelities see Xiong's coarser formula, and noise is taken off.
+
+    References
+    ----------
+    .. [1] Xiong et al., "Sequential Design and Analysis of High-Accuracy and Low-Accuracy Computer Codes",
+       Technometrics 55(1), 2013.
+    """
+    lacking = 1 - np.log(np.arange(1, MAX_EPOCHS + 1)) / np.log(MAX_EPOCHS)
+    space = Space(tuple(Parameter(name, Uniform(low=low, high=high)) for name, (low, high) in _BOREHOLE.items()))
+
+    def flow(config: Config, factor: float, offset: float) -> float:
+        radius, reach, upper, upper_head, lower, lower_head, length, conductivity = (
+            float(config[name]) for name in _BOREHOLE
+        )
+        log = math.log(reach / radius)
+        resistance = offset + 2 * length * upper / (log * radius**2 * conductivity) + upper / lower
+        return factor * upper * (upper_head - lower_head) / (log * resistance)
+
+    def truth(config: Config) -> float:
+        return flow(config, 2 * math.pi, 1.0)
+
+    def curve(config: Config) -> np.ndarray:
+        draws = np.random.default_rng(zlib.crc32(repr(sorted(config.items())).encode())).normal(size=MAX_EPOCHS)
+        missing = truth(config) - flow(config, 5.0, 1.5) + 40 * np.abs(draws)
+        return np.maximum.accumulate(truth(config) - missing * lacking)
+
+    corners = (dict(zip(_BOREHOLE, ends, strict=True)) for ends in itertools.product(*_BOREHOLE.values()))
+    return Problem("borehole", space, curve, truth, max(map(truth, corners)))
 
 
 PROBLEMS: Mapping[str, Callable[[], Problem]] = {
@@ -192,5 +253,11 @@ PROBLEMS: Mapping[str, Callable[[], Problem]] = {
     },
     "conditional": functools.partial(conditional, crossing=False),
     "crossing": functools.partial(conditional, crossing=True),
-    "curves": curves,
+    "curves": functools.partial(real_curves, "curves"),
+    "digits": functools.partial(real_curves, "digits"),
+    "mixed": mixed,
+    "borehole": borehole,
 }
+
+HELD_OUT = ("digits", "mixed", "borehole")
+"""Those on which nothing was chosen: no constant of ours may be tried on them."""
