@@ -107,7 +107,8 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
             return "complete"
         before = read_before(spec, around.results)
         sources = {} if ledger.stages() else read_sources(spec, around.results)  # the ledger has what was taken
-        for note in prepare(spec.data, around.cache).notes:
+        prepared = prepare(spec.data, around.cache)
+        for note in prepared.notes:
             watcher.say(f"data: {note}")
         loading = Thread(target=import_module, args=("tuner.execute.drive",), daemon=True)
         with mirrored(folder, around, watcher) as mirror, connected(around.ray_address, meanwhile=loading) as nodes:
@@ -115,7 +116,8 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
 
             placement = place(spec.resources, nodes)
             refuse_useless_limits(spec.limits, placement)
-            provenance = {**around.provenance, "search_id": search_id(ledger)}
+            known = {"search_id": search_id(ledger), "class_sizes": list(prepared.class_sizes)}
+            provenance = {**around.provenance, **known}
             run = SearchRun(
                 spec,
                 ledger,

@@ -198,6 +198,7 @@ class Mirror:
         if state != run.state:
             tags_now += [RunTag("tuner.state", state), RunTag("tuner.reason", trial.reason or state)]
             tags_now += [RunTag("tuner.error", trial.error[-5000:])] if trial.error else []
+            tags_now += [RunTag("tuner.diagnosis", trial.diagnosis["kind"])] if trial.diagnosis else []
         for batch in _batches(trial, run.epochs, str(attributes["metric"])):
             self._client.log_batch(run.run_id, batch)
         if params or tags_now:
