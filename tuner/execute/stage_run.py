@@ -16,10 +16,11 @@ from tuner.execute.task import LAST, MODEL
 from tuner.execute.views import read_cost, view_record
 from tuner.spec.search import Objective, Stage
 from tuner.spec.space import Config, Space
+from tuner.strategy.audit import audit_stage
 from tuner.strategy.diagnose import Diagnosis, Guess, diagnose
 from tuner.strategy.ends import Ends
 from tuner.strategy.halving import Decision
-from tuner.strategy.stage_search import StageSearch
+from tuner.strategy.stage_search import StageSearch, find_audited
 from tuner.strategy.trial_view import Before, State
 from tuner.strategy.warm_start import read_warm_start
 from tuner.track.artifacts import write_artifacts
@@ -210,8 +211,16 @@ class StageRun:
                 f"{self._folder}: the stage's files cannot be written ({error.strerror}); free space there, then run "
                 "the same command again"
             ) from error
-        self.ledger.set(ended=reason)
+        self.ledger.set(ended=reason, **self._audit())
         return self.search.close()
+
+    def _audit(self) -> dict[str, Any]:
+        """Estimate what stopping trials cost, if any could be stopped."""
+        stage, views = self.search.stage, list(self.search.views.values())
+        if stage.halving is None:
+            return {}
+        audited = find_audited(stage, self._seed, len(views))
+        return {"audit": dataclasses.asdict(audit_stage(views, audited, self.search.history.rungs))}
 
     def end_waiting(self) -> None:
         """Record the end of the trials that wait, if none of them will be gone on with."""

@@ -39,6 +39,8 @@ ADVICE: dict[Kind, str] = {
     "too short": "at least 3 epochs tell something",
 }
 
+KINDS: dict[str, Kind] = {kind: kind for kind in ADVICE}
+
 MIN_EPOCHS = 3  # fewer points are no curve
 AT_A_GUESS = 0.1  # skill up to which a network knows nothing, with the chance of a few hundred images
 STRONG_L2 = 0.3  # share of the loss from which on the L2 term may be what keeps a network from learning

@@ -234,6 +234,7 @@ class Mirror:
             values |= {f"{end}_trials": sum(trial.state == end for trial in trials) for end in ("complete", "stopped")}
             best = rank_trials(trials, maximize=stage.maximize)
             values |= {f"best_{attributes['metric']}": best[0].value} if best else {}
+            values |= _measure_audit(attributes.get("audit"))
             metrics = [Metric(key, value, now, 0) for key, value in values.items()]
         tags = [RunTag("tuner.state", state), RunTag("tuner.reason", attributes.get("ended") or state)]
         self._client.log_batch(parent.run_id, metrics, tags=tags)
@@ -319,6 +320,16 @@ def _batches(trial: TrialRecord, epochs_held: int, objective: str) -> Iterator[l
         batch += metrics
     if batch:
         yield batch
+
+
+def _measure_audit(audit: Mapping[str, Any] | None) -> dict[str, float]:
+    """Name what is known of the cost of stopping trials, as metrics of the stage."""
+    if audit is None:
+        return {}
+    values = {f"audit_{name}": audit[name] for name in ("num_audited", "false_stops", "low", "high")}
+    values |= {f"audit_rank_correlation_epoch_{worth['rung']}": worth["correlation"] for worth in audit["rungs"]}
+    values["audit_saved_epochs"] = audit["epochs_unstopped"] - audit["epochs"]
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _milliseconds(at: datetime.datetime | None) -> int | None:
