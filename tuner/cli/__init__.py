@@ -13,9 +13,11 @@ from tuner.errors import TunerError
 COMMANDS = {
     "run": ("run", "Run a search, or go on with it where it was."),
     "validate": ("validate", "Check a search file and say everything that is wrong with it."),
+    "check": ("check", "See whether each network of a search can learn, before any trial is paid for."),
     "schema": ("schema", "Print the JSON Schema of search files, for editors."),
     "ls": ("ls", "List the searches."),
     "show": ("show", "Show a search: its stages, its best trials, and why each trial ended."),
+    "replay": ("replay", "Say what other settings of halving would have cost and found."),
     "refine": ("refine", "Write the search that follows a search, its space narrowed, and do not run it."),
     "best": ("best", "Print a search's best configuration as YAML."),
     "train": ("train", "Train one configuration, without a search."),

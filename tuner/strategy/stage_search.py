@@ -19,7 +19,7 @@ from tuner.strategy.narrow import Reason, carry, incumbents, narrow
 from tuner.strategy.pareto import FrontRule
 from tuner.strategy.prior import Belief
 from tuner.strategy.rules import EqualCostRule, ForecastRule, MedianRule, PromiseRule, RankRule, Room, Rule
-from tuner.strategy.sampler import FirstThen, Kind, build_sampler, choose_kind
+from tuner.strategy.sampler import FirstThen, Kind, Sampler, build_sampler, choose_kind
 from tuner.strategy.trial_view import Before, State, TrialView
 from tuner.strategy.warm_start import MOST_TRIED
 
@@ -52,6 +52,8 @@ class StageSearch:
     warm_start : sequence of tuples of TrialView
         For each other search that is learnt from, what `warm_start.choose_trials` chose of it; the best are tried too.
 
+    sampler : Sampler or None
+        What suggests, whatever the stage says; None for what it says.
     order : sequence of int
         In which order the recorded trials began and came on: a trial's number for its beginning, and again for each of
         its epochs. Without it each trial comes after the one before it has got to where it is.
@@ -78,6 +80,7 @@ class StageSearch:
         first: Sequence[Config] = (),
         warm_start: Sequence[tuple[TrialView, ...]] = (),
         order: Sequence[int] = (),
+        sampler: Sampler | None = None,
     ) -> None:
         self.stage = stage
         self.space = space
@@ -100,7 +103,9 @@ class StageSearch:
         stage_rungs = find_rungs(stage.halving, stage.max_epochs)
         forecaster = Forecaster(space, stage_rungs)
         model = GaussianSampler(space, forecaster, seed=own_seed)
-        self._sampler = build_sampler(kind, space, model, seed=own_seed, first=first, num_objectives=num_objectives)
+        self._sampler = sampler or build_sampler(
+            kind, space, model, seed=own_seed, first=first, num_objectives=num_objectives
+        )
         self._num_first = len(self._sampler.first) if isinstance(self._sampler, FirstThen) else 0
         rule = choose_rule(stage, kind, model, seed=own_seed, sign=sign)
         if rule is not None and num_objectives > 1:
