@@ -88,6 +88,8 @@ def check(
         windows = {name: (test.low, test.high) for name, test in tests.items()}
         draw_rates(curves, windows, find_ends(space, "learning_rate"), folder / "learning_rates.png")
     recorded = [dataclasses.asdict(finding) for finding in findings]
+    plain = [one | {"value": one["value"] if math.isfinite(one["value"]) else None} for one in recorded]
+    (folder / "findings.json").write_text(json.dumps(plain, indent=2) + "\n")
     counts: Counter[str] = Counter(finding.status for finding in findings)
     uri = choose_tracking_uri(spec.tracking.mlflow)
     if uri is not None:
@@ -96,7 +98,6 @@ def check(
         except TrackingError as error:
             click.echo(f"warning: {error}; all of it is in {folder}", err=True)
     if as_json:
-        plain = [one | {"value": one["value"] if math.isfinite(one["value"]) else None} for one in recorded]
         click.echo(json.dumps({"findings": plain, **{state: counts[state] for state in _COLOURS}}, indent=2))
     else:
         click.echo(f"\n{counts['pass']} passed, {counts['warn']} warnings, {counts['fail']} failed; see {folder}")

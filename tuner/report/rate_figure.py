@@ -30,7 +30,7 @@ def draw_rates(
     """
     rows = math.ceil(len(tests) / COLUMNS)
     figure = Figure(figsize=(COLUMNS * WIDTH, rows * HEIGHT), layout="constrained")
-    panels = figure.subplots(rows, COLUMNS, squeeze=False).flat
+    panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
     for panel, (name, (rates, losses)) in zip(panels, tests.items(), strict=False):
         panel.plot(rates, losses, color="tab:blue")
         low, high = windows[name]
@@ -45,6 +45,6 @@ def draw_rates(
         panel.set_ylabel("training loss", fontsize=8)
         if math.isfinite(low):
             panel.legend(fontsize=7, loc="lower left")
-    for panel in list(panels):
+    for panel in panels[len(tests) :]:
         panel.set_axis_off()
     figure.savefig(path, dpi=110)

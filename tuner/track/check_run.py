@@ -1,6 +1,5 @@
 """A check in MLflow: a run of its own beside the search's trials."""
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -35,7 +34,6 @@ def record_check(tracking_uri: str, search: str, findings: Sequence[Mapping[str,
     """
     states = [finding["status"] for finding in findings]
     worst = "fail" if "fail" in states else "warn" if "warn" in states else "pass"
-    (folder / "findings.json").write_text(json.dumps(findings, indent=2) + "\n")
     metrics = [
         Metric(re.sub(r"[^\w. /-]", "", f"{one['check']}/{one['subject']}"), one["value"], 0, 0)
         for one in findings
