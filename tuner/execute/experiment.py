@@ -142,7 +142,8 @@ def run_stages(
     str
         Why it ended, as ``run_search`` says.
     """
-    for note in prepare(spec.data, around.cache).notes:
+    prepared = prepare(spec.data, around.cache)
+    for note in prepared.notes:
         watcher.say(f"data: {note}")
     loading = Thread(target=import_module, args=("tuner.execute.drive",), daemon=True)
     with mirrored(folder, around, watcher) as mirror, connected(around.ray_address, meanwhile=loading) as nodes:
@@ -150,7 +151,8 @@ def run_stages(
 
         placement = place(spec.resources, nodes)
         refuse_useless_limits(spec.limits, placement)
-        provenance = {**around.provenance, **(record or {}), "search_id": search_id(ledger)}
+        known = {"search_id": search_id(ledger), "class_sizes": list(prepared.class_sizes)}
+        provenance = {**around.provenance, **known, **(record or {})}
         run = SearchRun(
             spec,
             ledger,

@@ -13,7 +13,7 @@ from tuner.spec.space import Config, Space
 from tuner.strategy.ends import Ends
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.gaussian_sampler import GaussianSampler
-from tuner.strategy.halving import Decision, SuccessiveHalving, find_rungs
+from tuner.strategy.halving import Decision, SuccessiveHalving, find_rungs, is_drawn
 from tuner.strategy.history import History
 from tuner.strategy.narrow import Reason, carry, incumbents, narrow
 from tuner.strategy.pareto import FrontRule
@@ -93,7 +93,7 @@ class StageSearch:
         belief = Belief(space)
         if not belief.is_empty and not earlier:
             first.append(belief.guesses)
-        own_seed = int(np.random.SeedSequence([seed, *stage.name.encode()]).generate_state(1)[0])
+        own_seed = _derive_own_seed(stage, seed)
         kind, reason = choose_kind(stage, space, num_objectives)
         self.choices = f"sampler {kind}, {reason}"
         if kind == "grid":  # which ends the stage when it is done
@@ -240,6 +240,18 @@ class StageSearch:
 def derive_stage_seed(seed: int, index: int) -> int:
     """Derive the seed of a stage, counted from 0, from its search's."""
     return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
+
+
+def find_audited(stage: Stage, seed: int, num_trials: int) -> frozenset[int]:
+    """Find the numbers of a stage's trials that are never stopped; the seed is the stage's."""
+    if stage.halving is None:
+        return frozenset()
+    own_seed, audit = _derive_own_seed(stage, seed), stage.halving.audit
+    return frozenset(number for number in range(num_trials) if is_drawn(number, audit, own_seed))
+
+
+def _derive_own_seed(stage: Stage, seed: int) -> int:
+    return int(np.random.SeedSequence([seed, *stage.name.encode()]).generate_state(1)[0])
 
 
 def _in_order(trials: Sequence[TrialView], order: Sequence[int]) -> Iterator[TrialView]:

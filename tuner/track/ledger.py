@@ -68,6 +68,8 @@ class TrialRecord:
         The traceback of a failed trial.
     execution : mapping
         How its device was used: precision and the like; empty before its first epoch.
+    diagnosis : mapping
+        What its curves looked like when it ended: ``kind`` and, for people, ``text``; empty where that is not known.
     """
 
     stage: str
@@ -82,6 +84,7 @@ class TrialRecord:
     ended: datetime.datetime | None
     error: str = ""
     execution: Mapping[str, Scalar] = field(default_factory=dict)
+    diagnosis: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
@@ -201,7 +204,15 @@ class StageLedger:
         with self.batch():
             self._storage.set_trial_user_attr(self._trial_id(number), "paused", {"epoch": epoch, "reason": reason})
 
-    def end(self, number: int, state: End, reason: str, value: float, error: str = "") -> None:
+    def end(
+        self,
+        number: int,
+        state: End,
+        reason: str,
+        value: float,
+        error: str = "",
+        diagnosis: Mapping[str, str] | None = None,
+    ) -> None:
         """Close a trial.
 
         Parameters
@@ -216,12 +227,15 @@ class StageLedger:
             Its best objective; not finite if it has none.
         error : str
             The traceback of a failed trial.
+        diagnosis : mapping or None
+            What its curves look like.
         """
         trial_id = self._trial_id(number)
         has_value = state in {"complete", "stopped"} and math.isfinite(value)
         optuna_state = _OPTUNA_STATES[state] if has_value or state != "complete" else TrialState.FAIL
         with self.batch():
-            ended = {"state": state, "reason": reason} | ({"error": error} if error else {})
+            ended: dict[str, Any] = {"state": state, "reason": reason} | ({"error": error} if error else {})
+            ended |= {"diagnosis": dict(diagnosis)} if diagnosis else {}
             self._storage.set_trial_user_attr(trial_id, "ended", ended)
             self._storage.set_trial_state_values(trial_id, state=optuna_state, values=[value] if has_value else None)
 
@@ -255,6 +269,7 @@ class StageLedger:
             ended=_utc(trial.datetime_complete),
             error=ended.get("error", ""),
             execution=attributes.get("execution", {}),
+            diagnosis=ended.get("diagnosis", {}),
         )
 
 

@@ -208,6 +208,7 @@ class Mirror:
         if state != run.state:
             tags_now += [RunTag("tuner.state", state), RunTag("tuner.reason", trial.reason or state)]
             tags_now += [RunTag("tuner.error", trial.error[-5000:])] if trial.error else []
+            tags_now += [RunTag("tuner.diagnosis", trial.diagnosis["kind"])] if trial.diagnosis else []
         for batch in _batches(trial, run.epochs, str(attributes["metric"])):
             self._client.log_batch(run.run_id, batch)
         if params or tags_now:
@@ -243,6 +244,7 @@ class Mirror:
             values |= {f"{end}_trials": sum(trial.state == end for trial in trials) for end in ("complete", "stopped")}
             best = rank_trials(trials, maximize=stage.maximize)
             values |= {f"best_{attributes['metric']}": best[0].value} if best else {}
+            values |= _measure_audit(attributes.get("audit"))
             metrics = [Metric(key, value, now, 0) for key, value in values.items()]
         tags = [RunTag("tuner.state", state), RunTag("tuner.reason", attributes.get("ended") or state)]
         self._client.log_batch(parent.run_id, metrics, tags=tags)
@@ -357,6 +359,16 @@ def _batches(trial: TrialRecord, epochs_held: int, objective: str) -> Iterator[l
         batch += metrics
     if batch:
         yield batch
+
+
+def _measure_audit(audit: Mapping[str, Any] | None) -> dict[str, float]:
+    """Name what is known of the cost of stopping trials, as metrics of the stage."""
+    if audit is None:
+        return {}
+    values = {f"audit_{name}": audit[name] for name in ("num_audited", "false_stops", "low", "high")}
+    values |= {f"audit_rank_correlation_epoch_{worth['rung']}": worth["correlation"] for worth in audit["rungs"]}
+    values["audit_saved_epochs"] = audit["epochs_unstopped"] - audit["epochs"]
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _milliseconds(at: datetime.datetime | None) -> int | None:
