@@ -17,6 +17,8 @@ COMMANDS = {
     "ls": ("ls", "List the searches."),
     "show": ("show", "Show a search: its stages, its best trials, and why each trial ended."),
     "refine": ("refine", "Write the search that follows a search, its space narrowed, and do not run it."),
+    "report": ("report", "Write what came out of a search as one HTML page."),
+    "compare": ("compare", "Set two searches beside each other."),
     "finalize": ("finalize", "Train a search's best configurations over seeds, and open the test set once."),
     "predict": ("predict", "Say what a model makes of images."),
     "reproduce": ("reproduce", "Train a trial of a search again, and state the difference."),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from tuner.cli.options import cache_option, choose_tracking_uri, json_option, results_option
+from tuner.cli.options import cache_option, choose_tracking_uri, hush_mlflow, json_option, results_option
 from tuner.cli.screen import print_table
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def finalize(
         tuner finalize digits --top 5 --seeds 5 --retrain
         tuner predict digits IMAGE.png
     """
+    hush_mlflow()
     from tuner.cli.watch import LiveTable, PlainLines
     from tuner.execute.experiment import Surroundings
     from tuner.execute.finalize import Request, finalize_search

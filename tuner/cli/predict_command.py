@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import choose_tracking_uri, find_tracking_uri, json_option, results_option
+from tuner.cli.options import choose_tracking_uri, find_tracking_uri, hush_mlflow, json_option, results_option
 
 
 @click.command()
@@ -60,6 +60,7 @@ def find_model(model: str, results: Path, scratch: Path) -> Path:
     from tuner.track.ledger import JOURNAL, Ledger
 
     if model.startswith("models:/"):
+        hush_mlflow()
         from tuner.track.registry import fetch_model
 
         name = model.removeprefix("models:/").partition("@")[0].partition("/")[0]

@@ -116,7 +116,10 @@ def reach_verdict(
                 "sha256": hash_file(_model_path(folder, chosen)),
             },
             "metric": spec.objective.metric,
-            "contenders": [_describe(contender, trials, hits[contender["name"]]) for contender, trials in ranked],
+            "contenders": [
+                _describe(contender, trials, hits[contender["name"]], spec.objective.metric)
+                for contender, trials in ranked
+            ],
             "class_names": list(test.class_names),
             "data": {
                 "name": spec.data.name,
@@ -211,13 +214,14 @@ def _record_opening(ledger: Ledger, final: StageLedger, *, is_again: bool) -> No
     final.set(openings=[*own, {"time": now, "number": len(earlier) + 1, "again": is_again and bool(earlier)}])
 
 
-def _describe(contender: Mapping[str, Any], trials: list[TrialRecord], hits: Hits) -> dict[str, Any]:
+def _describe(contender: Mapping[str, Any], trials: list[TrialRecord], hits: Hits, metric: str) -> dict[str, Any]:
+    values = [trial.value for trial in trials]
     return {
         **contender,
-        "validation": [trial.value for trial in trials],
-        "mean": bound_mean([trial.value for trial in trials]),
+        "validation": values,
+        "mean": bound_mean(values, is_share=metric == "val_accuracy"),
         "test": hits.mean(axis=1).tolist(),
-        "test_mean": bound_mean(hits.mean(axis=1).tolist()),
+        "test_mean": bound_mean(hits.mean(axis=1).tolist(), is_share=True),
     }
 
 

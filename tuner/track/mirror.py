@@ -99,6 +99,39 @@ class Mirror:
             self._runs.clear()
             raise TrackingError(f"MLflow at {self._uri} does not take what was recorded: {error}") from error
 
+    def send_report(self, path: Path) -> bool:
+        """Send a file to the parent run of the last stage that has one.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+
+        Returns
+        -------
+        bool
+            Whether there is such a run: a search that was never tracked has none.
+
+        Raises
+        ------
+        LedgerError
+            If the ledger cannot be read.
+        TrackingError
+            If MLflow is away or refuses.
+        """
+        try:
+            for stage in reversed(self._ledger.stages()):
+                if self._experiment_id is None:
+                    self._discover(stage.search, stage.attributes["search_id"])
+                if (parent := self._runs.get((stage.name, None))) is not None:
+                    self._client.log_artifact(parent.run_id, str(path))
+                    return True
+        except LedgerError:
+            raise
+        except Exception as error:  # a store is SQL, HTTP or a plugin, each with errors of its own
+            raise TrackingError(f"MLflow at {self._uri} does not take {path}: {error}") from error
+        return False
+
     @property
     def _client(self) -> MlflowClient:
         """The client, opened when it is first wanted, since that may fail."""

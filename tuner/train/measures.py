@@ -135,14 +135,15 @@ def vote_hard(members: Sequence[Probabilities]) -> Probabilities:
     return mixed
 
 
-def bound_mean(values: Sequence[float]) -> Interval:
-    """Return the mean of a few values, as of several seeds, with its interval by Student's t."""
+def bound_mean(values: Sequence[float], *, is_share: bool = False) -> Interval:
+    """Return the mean of a few values, as of several seeds, with its interval by Student's t; a share's in [0, 1]."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return Interval(mean, math.nan, math.nan)
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     reach = float(student_t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
-    return Interval(mean, mean - reach, mean + reach)
+    low, high = mean - reach, mean + reach
+    return Interval(mean, max(0.0, low), min(1.0, high)) if is_share else Interval(mean, low, high)
 
 
 def bound_accuracy(hits: NDArray[np.bool_]) -> Interval:
