@@ -30,6 +30,7 @@ PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f
 SCALE = "Viridis"
 MOST_AXES = 12  # of parallel coordinates
 GRID = 40  # points a side of a contour
+LEAST_SHOWN = 5  # trials that have both of its ranges
 BREAK_S = 60.0  # a longer pause between two epochs of a trial is no training
 
 
@@ -151,9 +152,9 @@ def draw_slice(stage: StageView, parameter: Parameter) -> Figure:
 
 
 def draw_contour(stage: StageView, first: Parameter, second: Parameter) -> Figure | None:
-    """Draw the objective over two ranges: a local mean of the trials around, and the trials themselves."""
+    """Draw the objective over two ranges: a local mean, and the trials; None where few trials have both."""
     trials = [trial for trial in stage.able if first.name in trial.config and second.name in trial.config]
-    if len(trials) < 5:
+    if len(trials) < LEAST_SHOWN or len(trials) < len(stage.able) / 4:
         return None
     axes = []
     for parameter in (first, second):
@@ -272,27 +273,41 @@ def draw_complexity(stages: Sequence[StageView], cost: str) -> Figure:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of time in which a trial trained, in seconds since the search began."""
+    """A stretch of time in which a trial trained without a long pause, in seconds since the search began.
+
+    Attributes
+    ----------
+    start, end : float
+        From the start of its first epoch to the end of its last.
+    busy : float
+        Seconds of its epochs alone.
+    trial : TrialRecord
+        The trial.
+    """
 
     start: float
     end: float
+    busy: float
     trial: TrialRecord
 
 
 def find_segments(trials: Iterable[TrialRecord]) -> list[Segment]:
     """Find when each trial trained, by its epochs' times; in the order of their starts."""
-    stretches: list[tuple[float, float, TrialRecord]] = []
+    stretches: list[Segment] = []
     for trial in trials:
+        own: list[Segment] = []
         for epoch in trial.epochs:
             if "timestamp" not in epoch:
                 continue
-            start, end = epoch["timestamp"] - epoch.get("seconds", 0.0), epoch["timestamp"]
-            if stretches and stretches[-1][2] is trial and start - stretches[-1][1] < min(BREAK_S, 1 + end - start):
-                stretches[-1] = (stretches[-1][0], end, trial)
+            seconds, end = epoch.get("seconds", 0.0), epoch["timestamp"]
+            start = end - seconds
+            if own and start - own[-1].end < min(BREAK_S, 1 + seconds):
+                own[-1] = Segment(own[-1].start, end, own[-1].busy + seconds, trial)
             else:
-                stretches.append((start, end, trial))
-    origin = min((start for start, _, _ in stretches), default=0.0)
-    segments = [Segment(start - origin, end - origin, trial) for start, end, trial in stretches]
+                own.append(Segment(start, end, seconds, trial))
+        stretches += own
+    origin = min((one.start for one in stretches), default=0.0)
+    segments = [Segment(one.start - origin, one.end - origin, one.busy, one.trial) for one in stretches]
     return sorted(segments, key=lambda segment: segment.start)
 
 
@@ -313,7 +328,7 @@ def place_segments(segments: Sequence[Segment]) -> list[int]:
 def measure_idle(segments: Sequence[Segment], num_lanes: int) -> float:
     """Return the share of the workers' time in which none of them trained, from the first epoch to the last."""
     span = max((segment.end for segment in segments), default=0.0)
-    busy = sum(segment.end - segment.start for segment in segments)
+    busy = sum(segment.busy for segment in segments)
     return max(0.0, 1 - busy / (span * num_lanes)) if span > 0 else 0.0
 
 
@@ -417,7 +432,7 @@ def draw_calibration(test: Mapping[str, Any]) -> Figure:
     ]
     points = {
         "type": "scatter",
-        "mode": "lines+markers",
+        "mode": "markers",
         "x": [row[0] for row in rows],
         "y": [row[1] for row in rows],
         "text": [f"{row[2]} images" for row in rows],

@@ -1,5 +1,6 @@
 """What came out of a search, as one page: from its ledger and from nothing else."""
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ from tuner.track.best import rank_trials
 from tuner.track.ledger import Ledger, StageLedger
 
 LISTED = 100  # trials in the table of the best
+WEIGHED, SLICED = 20, 12  # hyperparameters, the most important ones
 STATES = ("complete", "stopped", "diverged", "failed", "running", "paused")
 
 
@@ -189,22 +191,25 @@ def _stage(stage: StageLedger, view: StageView) -> Section:
 
 def _explain(view: StageView, weights: Mapping[str, Importance]) -> list[Panel]:
     """Draw what matters, and each hyperparameter by itself, the most important one first."""
-    shares = {name: weight.share for name, weight in weights.items()}
+    shares = {name: weight.share for name, weight in list(weights.items())[:WEIGHED]}
     clear = [name for name, weight in weights.items() if weight.is_clear]
+    left_out = f" The {len(weights) - WEIGHED} that explain least are left out." if len(weights) > WEIGHED else ""
     panels = [
         Panel(
             "What matters",
             draw_importances(view, shares, clear),
             "The share of the differences between trials' places that each hyperparameter explains, less what chance "
-            "would; what more important ones explain was taken off before it was judged.",
+            f"would; what more important ones explain was taken off before it was judged.{left_out}",
         )
     ]
     order = [view.space[name] for name in weights]
     ranges = [parameter for parameter in order if not isinstance(parameter.distribution, Choice)]
-    if len(ranges) >= 2 and (contour := draw_contour(view, ranges[0], ranges[1])) is not None:
-        text = "A local mean over the two ranges that matter most; between the trials it is a guess."
-        panels.append(Panel(f"{ranges[0].name} and {ranges[1].name}", contour, text))
-    return panels + [Panel(parameter.name, draw_slice(view, parameter)) for parameter in order]
+    for first, second in itertools.combinations(ranges, 2):
+        if (contour := draw_contour(view, first, second)) is not None:
+            text = "A local mean over the two ranges that matter most together; between the trials it is a guess."
+            panels.append(Panel(f"{first.name} and {second.name}", contour, text))
+            break
+    return panels + [Panel(parameter.name, draw_slice(view, parameter)) for parameter in order[:SLICED]]
 
 
 def _space(stages: Sequence[StageLedger], views: Sequence[StageView]) -> Section:
