@@ -11,8 +11,10 @@ from tuner.errors import TunerError
 
 # name: (module, what --help says); modules are imported when their command is called, since some take seconds
 COMMANDS = {
+    "init": ("init", "Write a commented search file for a data set and a budget."),
     "run": ("run", "Run a search, or go on with it where it was."),
     "validate": ("validate", "Check a search file and say everything that is wrong with it."),
+    "explain": ("explain", "Say what a key of a search file means, what it allows and what it is by default."),
     "schema": ("schema", "Print the JSON Schema of search files, for editors."),
     "ls": ("ls", "List the searches."),
     "show": ("show", "Show a search: its stages, its best trials, and why each trial ended."),
@@ -28,6 +30,7 @@ COMMANDS = {
     "ui": ("ui", "Open MLflow on the recorded searches."),
     "sync": ("sync", "Send to MLflow what it lacks of a search."),
     "models": ("models", "List the families of networks, or the layers of one."),
+    "completion": ("completion", "Print the script by which a shell completes tuner's commands and options."),
 }
 
 

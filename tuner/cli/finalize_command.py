@@ -111,11 +111,8 @@ def print_outcome(final: "StageLedger", opening: dict[str, Any]) -> None:
             describe_config(one["config"], searched),
         )
     print_table(table)
-    how = "again, for the {number}th time" if opening["again"] else "for the first time"
-    click.echo(
-        f"\nThe test set was opened at {opening['time']}, {how.format(**opening)}: "
-        f"{outcome['data']['num_test']:,} images."
-    )
+    how = f"opening {opening['number']} of this search, which is marked" if opening["again"] else "for the first time"
+    click.echo(f"\nThe test set was opened at {opening['time']}, {how}: {outcome['data']['num_test']:,} images.")
     low, high = test["interval"]["low"], test["interval"]["high"]
     figures = [f"accuracy {test['accuracy']:.2%} ({low:.2%} to {high:.2%})"]
     figures += [

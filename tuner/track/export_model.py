@@ -4,12 +4,15 @@ import logging
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import mlflow.pytorch
 from mlflow.models import infer_signature
 from numpy.typing import NDArray
+
+NEEDED = ("mlflow", "numpy", "torch")  # by whoever loads the folder
 
 
 def export_model(
@@ -49,6 +52,7 @@ def export_model(
                 serialization_format="pt2",
                 extra_files=[str(path) for path in files],
                 metadata=dict(metadata),
+                pip_requirements=[f"{name}=={version(name)}" for name in NEEDED],  # MLflow would look for them
             )
     finally:
         quiet.setLevel(level)
