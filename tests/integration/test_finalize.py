@@ -129,7 +129,7 @@ def test_the_measures_are_those_of_the_model_on_the_test_images(
         assert np.mean(found == test.labels) == outcome["test"]["accuracy"]
 
 
-def test_the_registered_model_needs_no_code_of_ours_and_holds_no_pickle(outcome: dict[str, Any], place: Path) -> None:
+def test_the_registered_model_needs_no_code_of_ours_and_is_no_pickle(outcome: dict[str, Any], place: Path) -> None:
     folder = next((place / "mlartifacts").rglob("MLmodel")).parent
     text = (folder / "MLmodel").read_text()
     assert "signature" in text
