@@ -10,7 +10,7 @@ from typing import Any
 from tuner.errors import SearchNotFoundError
 from tuner.spec import load_text
 from tuner.track.best import describe_training, rank_trials
-from tuner.track.ledger import Ledger, StageLedger, TrialRecord
+from tuner.track.ledger import FINAL, Ledger, StageLedger, TrialRecord
 from tuner.train.run import run_training, use_threads
 
 NOT_NUMBERS_OF_THE_TRAINING = {"seconds", "images_per_second", "peak_memory_bytes", "timestamp", "gpu_seconds"}
@@ -106,7 +106,7 @@ def reproduce_trial(
         cache=cache,
         device=device,
         is_growing=training.fidelity == "data",
-        is_whole=bool(attributes.get("final", {}).get("retrained")),
+        is_whole=bool(attributes.get(FINAL, {}).get("retrained")),
     )
     metric, sign = training.objective.metric, 1.0 if stage.maximize else -1.0
     differences: dict[str, float] = {}

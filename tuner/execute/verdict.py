@@ -20,7 +20,7 @@ from tuner.track.artifacts import CARD, OUTCOME, hash_file, write_model_card
 from tuner.track.export_model import export_model
 from tuner.track.ledger import Ledger, StageLedger, TrialRecord
 from tuner.train.checkpoint import load_model
-from tuner.train.data import Opening, load_splits, open_images, prepare, prepare_test
+from tuner.train.data import LabelledImages, Opening, load_splits, open_images, prepare, prepare_test
 from tuner.train.measures import (
     Interval,
     Measures,
@@ -82,28 +82,12 @@ def reach_verdict(
     say("the test set is opened, and the ledger says so")
     test_data = prepare_test(spec.data, cache, train_data, opening)
     test = open_images(test_data)
-    kept = {member.name for member in members} | {chosen.name}
-    probabilities: dict[str, NDArray[np.float64]] = {}
-    hits: dict[str, Hits] = {}
-    for contender, trials in ranked:
-        rows = []
-        for trial in trials:
-            found = predict(load_model(_model_path(folder, trial))[0], test.images)
-            rows.append(found.argmax(axis=1) == test.labels)
-            if trial.name in kept:
-                probabilities[trial.name] = found
-        hits[contender["name"]] = np.array(rows)
-    if chosen.name not in probabilities:
-        probabilities[chosen.name] = predict(load_model(_model_path(folder, chosen))[0], test.images)
-    measures = measure(probabilities[chosen.name], test.labels, splits.superclasses)
-    own_hits = probabilities[chosen.name].argmax(axis=1) == test.labels
+    kept = {trial.name: predict(load_model(_model_path(folder, trial))[0], test.images) for trial in (*members, chosen)}
+    hits = {contender["name"]: _find_hits(folder, trials, test, kept) for contender, trials in ranked}
+    measures = measure(kept[chosen.name], test.labels, splits.superclasses)
+    own_hits = kept[chosen.name].argmax(axis=1) == test.labels
     generator = np.random.default_rng(spec.seed)
     winner = best[0][0]["name"]
-    pooled = {
-        kind: vote([probabilities[member.name] for member in members]).argmax(axis=1) == test.labels
-        for kind, vote in (("soft", vote_softly), ("hard", vote_hard))
-    }
-    first_hits = (probabilities[members[0].name].argmax(axis=1) == test.labels)[None]
     outcome = _plain(
         {
             "winner": winner,
@@ -140,13 +124,7 @@ def reach_verdict(
             ],
             "ensemble": {
                 "members": [member.name for member in members],
-                **{
-                    kind: {
-                        "accuracy": float(right.mean()),
-                        "gain": compare_paired(right[None], first_hits, generator),
-                    }
-                    for kind, right in pooled.items()
-                },
+                **_let_vote([kept[member.name] for member in members], test, generator),
             },
             "warnings": [
                 *_warn_of_disagreement(best[0][1], hits[winner], len(splits.validation), winner),
@@ -183,6 +161,32 @@ def write_final_files(folder: Path, final: StageLedger, chosen: TrialRecord, out
             f"{target}: the model's files cannot be written ({error.strerror}); free space there, then run the same "
             "command again"
         ) from error
+
+
+def _find_hits(
+    folder: Path, trials: list[TrialRecord], test: LabelledImages, known: Mapping[str, NDArray[np.float64]]
+) -> Hits:
+    """Return which images each of some trainings is right on, shape (num_trials, num_images)."""
+    rows = []
+    for trial in trials:
+        found = known.get(trial.name)
+        if found is None:
+            found = predict(load_model(_model_path(folder, trial))[0], test.images)
+        rows.append(found.argmax(axis=1) == test.labels)
+    return np.array(rows)
+
+
+def _let_vote(
+    members: list[NDArray[np.float64]], test: LabelledImages, generator: np.random.Generator
+) -> dict[str, Any]:
+    """Measure what an ensemble gains over its first member, by each kind of vote."""
+    alone = (members[0].argmax(axis=1) == test.labels)[None]
+    votes = {"soft": vote_softly(members), "hard": vote_hard(members)}
+    right = {kind: (vote.argmax(axis=1) == test.labels)[None] for kind, vote in votes.items()}
+    return {
+        kind: {"accuracy": float(hits.mean()), "gain": compare_paired(hits, alone, generator)}
+        for kind, hits in right.items()
+    }
 
 
 def _model_path(folder: Path, trial: TrialRecord) -> Path:

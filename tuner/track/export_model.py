@@ -20,7 +20,7 @@ def export_model(
 ) -> None:
     """Write a classifier as a folder that MLflow serves: an exported program, which needs no code of ours.
 
-    Nothing in it is a pickle.
+    It is exported by torch, not pickled.
 
     Parameters
     ----------
