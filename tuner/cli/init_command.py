@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -55,8 +56,8 @@ def init(
     click.echo(f"{target}: a search {name!r}; look at it, then run it:\n  tuner run {target}")
 
 
-def _ask(option: str, question: str, **how: object) -> str:
+def _ask(option: str, question: str, **how: Any) -> str:
     """Ask on a terminal; elsewhere say what to give."""
     if not sys.stdin.isatty():
         raise InputError(f"{option}: is needed where nobody can be asked; see tuner init --help")
-    return str(click.prompt(question, **how))  # type: ignore[arg-type]
+    return str(click.prompt(question, **how))

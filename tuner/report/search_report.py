@@ -128,7 +128,7 @@ def _lead(stages: Sequence[StageLedger], views: Sequence[StageView], openings: S
 def _overview(stages: Sequence[StageLedger], views: Sequence[StageView]) -> Section:
     rows = []
     for stage, view in zip(stages, views, strict=True):
-        counts = Counter(trial.state for trial in view.trials)
+        counts: Counter[str] = Counter(trial.state for trial in view.trials)
         ranked = rank_trials(view.trials, maximize=view.maximize)
         rows.append(
             [
