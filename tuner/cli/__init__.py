@@ -11,20 +11,28 @@ from tuner.errors import TunerError
 
 # name: (module, what --help says); modules are imported when their command is called, since some take seconds
 COMMANDS = {
+    "init": ("init", "Write a commented search file for a data set and a budget."),
     "run": ("run", "Run a search, or go on with it where it was."),
     "validate": ("validate", "Check a search file and say everything that is wrong with it."),
     "check": ("check", "See whether each network of a search can learn, before any trial is paid for."),
+    "explain": ("explain", "Say what a key of a search file means, what it allows and what it is by default."),
     "schema": ("schema", "Print the JSON Schema of search files, for editors."),
     "ls": ("ls", "List the searches."),
     "show": ("show", "Show a search: its stages, its best trials, and why each trial ended."),
     "replay": ("replay", "Say what other settings of halving would have cost and found."),
     "refine": ("refine", "Write the search that follows a search, its space narrowed, and do not run it."),
+    "report": ("report", "Write what came out of a search as one HTML page."),
+    "compare": ("compare", "Set two searches beside each other."),
+    "finalize": ("finalize", "Train a search's best configurations over seeds, and open the test set once."),
+    "predict": ("predict", "Say what a model makes of images."),
+    "reproduce": ("reproduce", "Train a trial of a search again, and state the difference."),
     "best": ("best", "Print a search's best configuration as YAML."),
     "train": ("train", "Train one configuration, without a search."),
     "export": ("export", "Write all trials of a search as a table."),
     "ui": ("ui", "Open MLflow on the recorded searches."),
     "sync": ("sync", "Send to MLflow what it lacks of a search."),
     "models": ("models", "List the families of networks, or the layers of one."),
+    "completion": ("completion", "Print the script by which a shell completes tuner's commands and options."),
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tuner.errors import LedgerError
-from tuner.execute.task import LAST, MODEL
+from tuner.execute.task import LAST, MODEL, Manner
 from tuner.execute.views import read_cost, view_record
 from tuner.spec.search import Objective, Stage
 from tuner.spec.space import Config, Space
@@ -26,7 +26,6 @@ from tuner.strategy.warm_start import read_warm_start
 from tuner.track.artifacts import write_artifacts
 from tuner.track.ledger import End, StageLedger, TrialRecord
 
-CHECKPOINTS_KEPT = 5  # the best few of a stage keep their weights
 GPU_SECONDS = "gpu_seconds"  # of an epoch: its seconds times the GPUs that its trial held
 
 
@@ -65,6 +64,8 @@ class StageRun:
         Told, in one line, what is worth telling.
     first : sequence of configs
         What is tried before anything else: points of the space, or parts of such.
+    manner : Manner
+        How its trials are trained and kept.
 
     Notes
     -----
@@ -84,6 +85,7 @@ class StageRun:
         folder: Path,
         say: Callable[[str], None],
         first: Sequence[Config] = (),
+        manner: Manner = Manner(),  # noqa: B008 it cannot change
     ) -> None:
         self.ledger = ledger
         self._objective = objective
@@ -92,6 +94,7 @@ class StageRun:
         self._ends = ends
         self._folder = folder
         self._say = say
+        self._num_kept = manner.models_kept
         records = ledger.trials()
         in_order = sorted(records, key=lambda r: math.inf if r.ended is None else r.ended.timestamp())
         self._axis = "epochs" if stage.halving is None else stage.halving.axis
@@ -106,12 +109,13 @@ class StageRun:
             ends=ends,
             num_objectives=1 + len(objective.also),
             first=first,
+            repeats=manner.repeats,
             warm_start=read_warm_start(ledger.attributes.get("warm_start", [])),
             order=list_events(records),
         )
         ends.spend(sum(epoch.get(GPU_SECONDS, 0.0) for record in records for epoch in record.epochs))
         ended = [view.number for view in views if view.state not in {"running", "paused"}]
-        self._kept = sorted(ended, key=self._rank)[:CHECKPOINTS_KEPT]
+        self._kept = sorted(ended, key=self._rank)[: self._num_kept]
         self._waits_since = {record.number: record.reason for record in records if record.state == "paused"}
         self._interrupted = deque(record for record in records if record.state == "running")
         self._epochs = {r.number: list(r.epochs) for r in records if r.state in {"running", "paused"}}
@@ -279,8 +283,8 @@ class StageRun:
         """Keep the weights of the best few trials, and the state of training of those that run."""
         (self.checkpoints(number) / LAST).unlink(missing_ok=True)
         kept = sorted({*self._kept, number}, key=self._rank)
-        self._kept = kept[:CHECKPOINTS_KEPT]
-        for other in kept[CHECKPOINTS_KEPT:]:
+        self._kept = kept[: self._num_kept]
+        for other in kept[self._num_kept :]:
             shutil.rmtree(self.checkpoints(other), ignore_errors=True)
 
 

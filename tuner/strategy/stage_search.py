@@ -49,6 +49,8 @@ class StageSearch:
         How many objectives there are; the first one stops and narrows.
     first : sequence of configs
         What is tried before anything else: points of the space, or parts of such.
+    repeats : int, at least 1
+        How often that is tried, one round after the other.
     warm_start : sequence of tuples of TrialView
         For each other search that is learnt from, what `warm_start.choose_trials` chose of it; the best are tried too.
 
@@ -78,6 +80,7 @@ class StageSearch:
         ends: Ends | None = None,
         num_objectives: int = 1,
         first: Sequence[Config] = (),
+        repeats: int = 1,
         warm_start: Sequence[tuple[TrialView, ...]] = (),
         order: Sequence[int] = (),
         sampler: Sampler | None = None,
@@ -104,9 +107,9 @@ class StageSearch:
         forecaster = Forecaster(space, stage_rungs)
         model = GaussianSampler(space, forecaster, seed=own_seed)
         self._sampler = sampler or build_sampler(
-            kind, space, model, seed=own_seed, first=first, num_objectives=num_objectives
+            kind, space, model, seed=own_seed, first=first, repeats=repeats, num_objectives=num_objectives
         )
-        self._num_first = len(self._sampler.first) if isinstance(self._sampler, FirstThen) else 0
+        self._num_first = self._sampler.num_first if isinstance(self._sampler, FirstThen) else 0
         rule = choose_rule(stage, kind, model, seed=own_seed, sign=sign)
         if rule is not None and num_objectives > 1:
             rule = FrontRule(rule)

@@ -30,6 +30,7 @@ State = Literal["running", "paused", "complete", "stopped", "diverged", "failed"
 End = Literal["complete", "stopped", "diverged", "failed"]
 
 JOURNAL = "ledger.journal"
+FINAL = "final"  # the attribute of what was trained after the search: who contends, and over how many seeds
 _EPOCH = "epoch:"
 _OPTUNA_STATES = {
     "complete": TrialState.COMPLETE,
@@ -319,7 +320,15 @@ class Ledger:
         return cls(storage, folder.name, backend.batch)
 
     def stages(self) -> list[StageLedger]:
-        """Return the stages that have begun, in their order."""
+        """Return the stages of the search that have begun, in their order."""
+        return [stage for stage in self.everything() if FINAL not in stage.attributes]
+
+    def finals(self) -> list[StageLedger]:
+        """Return what was trained after the search to choose among its best, in its order."""
+        return [stage for stage in self.everything() if FINAL in stage.attributes]
+
+    def everything(self) -> list[StageLedger]:
+        """Return all that has begun, in its order: the stages of the search, and what came after it."""
         with _translated():
             studies = sorted(self._storage.get_all_studies(), key=lambda study: study._study_id)
         # a stage whose attributes were not written any more has not begun
@@ -330,8 +339,8 @@ class Ledger:
         ]
 
     def stage(self, name: str) -> StageLedger | None:
-        """Return one stage, or None if it has not begun."""
-        return next((stage for stage in self.stages() if stage.name == name), None)
+        """Return one stage, of the search or after it, or None if it has not begun."""
+        return next((stage for stage in self.everything() if stage.name == name), None)
 
     def begin_stage(self, name: str, *, maximize: bool, **attributes: Any) -> StageLedger:
         """Open a stage and record what it was begun with.
