@@ -14,16 +14,29 @@ from tuner.spec import load_spec
 @click.argument("spec_path", metavar="SPEC", type=click.Path(path_type=Path))
 @set_option
 @click.option("--fresh", is_flag=True, help="Put an earlier search of this name aside and start over.")
+@click.option(
+    "--no-check",
+    is_flag=True,
+    envvar="TUNER_NO_CHECK",
+    show_envvar=True,
+    help="Begin without the quick check of the networks.",
+)
 @click.option("--ray-address", default=None, help="An existing cluster; without it, Ray starts here.")
 @results_option
 @cache_option
 def run(
-    spec_path: Path, overrides: tuple[str, ...], fresh: bool, ray_address: str | None, results: Path, cache: Path
+    spec_path: Path,
+    overrides: tuple[str, ...],
+    fresh: bool,
+    no_check: bool,
+    ray_address: str | None,
+    results: Path,
+    cache: Path,
 ) -> None:
     r"""Run a search, or go on with it where it was.
 
     Ctrl-C stops cleanly: all is recorded, and the same command goes on. A second ctrl-C stops at once. A search that
-    was finished is shown again and nothing is trained.
+    was finished is shown again and nothing is trained. A new search begins with what ``tuner check SPEC --quick`` does.
 
     \b
     Examples:
@@ -39,7 +52,8 @@ def run(
     from tuner.track.provenance import read_provenance
 
     uri = choose_tracking_uri(spec.tracking.mlflow)
-    around = Surroundings(results.absolute(), cache.absolute(), uri, ray_address, read_provenance(Path.cwd()))
+    provenance = read_provenance(Path.cwd())
+    around = Surroundings(results.absolute(), cache.absolute(), uri, ray_address, provenance, is_checked=not no_check)
     if fresh and (moved := put_aside(around.results / spec.name)):
         click.echo(
             f"the earlier search {spec.name!r} is kept in {moved}; delete that folder if it is not needed", err=True

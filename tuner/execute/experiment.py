@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import fcntl
 import os
+import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tuner.errors import InputError, LedgerError, SearchNotFoundError
+from tuner.execute.check_process import checking, settle
 from tuner.execute.cluster import connected
 from tuner.execute.placement import place, refuse_useless_limits
 from tuner.execute.task import Manner, TrainFunction
 from tuner.execute.views import view_records
 from tuner.spec import dump_spec, load_text
 from tuner.spec.search import FinishedSearch, SearchSpec
+from tuner.spec.space import Space
 from tuner.strategy.trial_view import Before, TrialView
 from tuner.track.ledger import Ledger
 from tuner.track.mirror_process import MirrorProcess, NoMirror
@@ -61,6 +64,8 @@ class Surroundings:
         An existing cluster; None starts Ray here.
     provenance : mapping
         Versions, commit and the like, recorded with every stage.
+    is_checked : bool
+        Whether a new search's networks are checked, quickly, before its first trial.
     """
 
     results: Path
@@ -68,6 +73,7 @@ class Surroundings:
     tracking_uri: str | None = None
     ray_address: str | None = None
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    is_checked: bool = False
 
 
 def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, train: TrainFunction | None = None) -> str:
@@ -146,11 +152,17 @@ def run_stages(
     for note in prepared.notes:
         watcher.say(f"data: {note}")
     loading = Thread(target=import_module, args=("tuner.execute.drive",), daemon=True)
-    with mirrored(folder, around, watcher) as mirror, connected(around.ray_address, meanwhile=loading) as nodes:
+    with (
+        mirrored(folder, around, watcher) as mirror,
+        checked(spec, before, ledger, around) as check,
+        connected(around.ray_address, meanwhile=loading) as nodes,
+    ):
         from tuner.execute.drive import SearchRun, drive, train_trial  # takes as long as Ray takes to start
 
         placement = place(spec.resources, nodes)
         refuse_useless_limits(spec.limits, placement)
+        if check is not None:
+            settle(check, watcher.say)
         known = {"search_id": search_id(ledger), "class_sizes": list(prepared.class_sizes)}
         provenance = {**around.provenance, **known, **(record or {})}
         run = SearchRun(
@@ -251,6 +263,19 @@ def mirrored(folder: Path, around: Surroundings, watcher: Watcher) -> Iterator[M
                 f"MLflow at {around.tracking_uri} has not got everything; all of it is in {folder}, and why in its "
                 f"mirror.log. When MLflow is there: tuner sync {folder.name}"
             )
+
+
+@contextlib.contextmanager
+def checked(
+    spec: SearchSpec, before: Before | None, ledger: Ledger, around: Surroundings
+) -> Iterator["subprocess.Popen[str] | None"]:
+    """Check a search that has not begun, if that is wanted, while the block starts Ray."""
+    space = spec.space if isinstance(spec.space, Space) else None if before is None else before.space
+    if not around.is_checked or ledger.stages() or space is None:
+        yield None
+        return
+    with checking(spec, space, around.cache) as process:
+        yield process
 
 
 def mirror_rest(folder: Path, around: Surroundings, watcher: Watcher) -> None:

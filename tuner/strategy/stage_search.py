@@ -19,7 +19,7 @@ from tuner.strategy.narrow import Reason, carry, incumbents, narrow
 from tuner.strategy.pareto import FrontRule
 from tuner.strategy.prior import Belief
 from tuner.strategy.rules import EqualCostRule, ForecastRule, MedianRule, PromiseRule, RankRule, Room, Rule
-from tuner.strategy.sampler import FirstThen, Kind, build_sampler, choose_kind
+from tuner.strategy.sampler import FirstThen, Kind, Sampler, build_sampler, choose_kind
 from tuner.strategy.trial_view import Before, State, TrialView
 from tuner.strategy.warm_start import MOST_TRIED
 
@@ -54,6 +54,8 @@ class StageSearch:
     warm_start : sequence of tuples of TrialView
         For each other search that is learnt from, what `warm_start.choose_trials` chose of it; the best are tried too.
 
+    sampler : Sampler or None
+        What suggests, whatever the stage says; None for what it says.
     order : sequence of int
         In which order the recorded trials began and came on: a trial's number for its beginning, and again for each of
         its epochs. Without it each trial comes after the one before it has got to where it is.
@@ -81,6 +83,7 @@ class StageSearch:
         repeats: int = 1,
         warm_start: Sequence[tuple[TrialView, ...]] = (),
         order: Sequence[int] = (),
+        sampler: Sampler | None = None,
     ) -> None:
         self.stage = stage
         self.space = space
@@ -103,7 +106,7 @@ class StageSearch:
         stage_rungs = find_rungs(stage.halving, stage.max_epochs)
         forecaster = Forecaster(space, stage_rungs)
         model = GaussianSampler(space, forecaster, seed=own_seed)
-        self._sampler = build_sampler(
+        self._sampler = sampler or build_sampler(
             kind, space, model, seed=own_seed, first=first, repeats=repeats, num_objectives=num_objectives
         )
         self._num_first = self._sampler.num_first if isinstance(self._sampler, FirstThen) else 0

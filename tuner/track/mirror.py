@@ -142,7 +142,7 @@ class Mirror:
     def _discover(self, search: str, search_id: str) -> None:
         """Learn which runs there are already; a search is known by its id, since names come again."""
         found = self._client.get_experiment_by_name(search)
-        experiment_id = found.experiment_id if found else self._create_experiment(search)
+        experiment_id = found.experiment_id if found else create_experiment(self._client, self._uri, search)
         token = None
         while True:
             page = self._client.search_runs(
@@ -156,14 +156,6 @@ class Mirror:
             if not token:
                 break
         self._experiment_id = experiment_id
-
-    def _create_experiment(self, search: str) -> str:
-        """Make the experiment; if the store is a file, artifacts lie beside it and not wherever one happens to be."""
-        location = None
-        if self._uri.startswith("sqlite:///"):
-            location = Path(self._uri.removeprefix("sqlite:///")).absolute().with_name("mlartifacts").as_uri()
-        tags = {"mlflow.experimentKind": "custom_model_development"}  # shown as training, not as talk with models
-        return str(self._client.create_experiment(search, artifact_location=location, tags=tags))
 
     def _sync_stage(self, stage: StageLedger, settle: bool) -> None:
         attributes = stage.attributes
@@ -324,6 +316,30 @@ class Mirror:
             self._client.set_tag(run_id, "tuner.pareto", "true")
         for run_id in sorted(tagged - front):
             self._client.delete_tag(run_id, "tuner.pareto")
+
+
+def create_experiment(client: MlflowClient, tracking_uri: str, search: str) -> str:
+    """Make a search's experiment; if the store is a file, artifacts lie beside it and not wherever one happens to be.
+
+    Parameters
+    ----------
+    client : MlflowClient
+        Of the store.
+    tracking_uri : str
+        Its address.
+    search : str
+        The search's name.
+
+    Returns
+    -------
+    str
+        The experiment's id.
+    """
+    location = None
+    if tracking_uri.startswith("sqlite:///"):
+        location = Path(tracking_uri.removeprefix("sqlite:///")).absolute().with_name("mlartifacts").as_uri()
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # shown as training, not as talk with models
+    return str(client.create_experiment(search, artifact_location=location, tags=tags))
 
 
 def find_comparison(tracking_uri: str, search: str, num_trials: int = 8) -> str:
