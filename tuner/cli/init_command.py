@@ -55,7 +55,7 @@ def init(
     click.echo(f"{target}: a search {name!r}; look at it, then run it:\n  tuner run {target}")
 
 
-def _ask(option: str, question: str, default: str | None = None, kind: click.ParamType | None = None) -> str:
+def _ask(option: str, question: str, default: str | None = None, kind: click.Choice[str] | None = None) -> str:
     """Ask on a terminal; elsewhere say what to give."""
     if not sys.stdin.isatty():
         raise InputError(f"{option}: is needed where nobody can be asked; see tuner init --help")
