@@ -1,5 +1,6 @@
 """A check in MLflow: a run of its own beside the search's trials."""
 
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,7 @@ def record_check(tracking_uri: str, search: str, findings: Sequence[Mapping[str,
         for one in findings
         if math.isfinite(one["value"])
     ]
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # a store that is made is not news
     try:
         client = MlflowClient(tracking_uri)
         found = client.get_experiment_by_name(search)

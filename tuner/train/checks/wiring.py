@@ -129,15 +129,16 @@ class WiringCheck:
         trainer.classifier.train()
         trainer.stepper.add_gradients(trainer.gather(self._rows))
         frozen, broken, dead, equal = [], [], [], []
+        weights = {id(weight) for weight in find_weights(trainer.classifier)}  # others may well begin with zeros
         for name, parameter in trainer.classifier.network.named_parameters():
             gradient = parameter.grad
             if not parameter.requires_grad or gradient is None:
                 frozen.append(name)
             elif not bool(gradient.isfinite().all()):
                 broken.append(name)
-            elif parameter.ndim >= 2 and parameter.numel() > 1 and float(parameter.detach().std()) == 0:
+            elif id(parameter) in weights and parameter.numel() > 1 and float(parameter.detach().std()) == 0:
                 equal.append(name)
-            elif parameter.ndim >= 2 and not bool(gradient.any()):
+            elif id(parameter) in weights and not bool(gradient.any()):
                 dead.append(name)
         faults = [
             (equal, "begins with equal weights", "initialise it at random: its units can never become different"),

@@ -209,8 +209,10 @@ def test_a_learning_rate_window_that_is_off_is_found(factor: float) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_there_is_no_false_alarm(digits: ImageSplits, seed: int) -> None:
-    families = "{choice: {simple_cnn: {depth: 1, width: 8}, lenet: {}, resnet: {depth: 8, width: 8}}}"
+    families = "{choice: {simple_cnn: {depth: 1, width: 16}, lenet: {}}}"
     assert run(digits, space=read_space(families), seed=seed, is_quick=False) == {}
+    others = "{choice: {resnet: {depth: 8, width: 8}, vit: {patch: 2, depth: 2, heads: 2, width: 32}, hog_svm: {}}}"
+    assert run(digits, space=read_space(others), seed=seed) == {}
 
 
 def test_blank_images_and_copies_among_the_splits_are_found(digits: ImageSplits) -> None:
