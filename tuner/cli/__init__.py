@@ -12,6 +12,8 @@ from tuner.errors import TunerError
 # name: (module, what --help says); modules are imported when their command is called, since some take seconds
 COMMANDS = {
     "run": ("run", "Run a search, or go on with it where it was."),
+    "resume": ("resume", "Go on with a search where it was, by its name."),
+    "stop": ("stop", "Stop a search that runs, from another terminal or machine, as ctrl-C would."),
     "validate": ("validate", "Check a search file and say everything that is wrong with it."),
     "schema": ("schema", "Print the JSON Schema of search files, for editors."),
     "ls": ("ls", "List the searches."),

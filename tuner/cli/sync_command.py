@@ -21,7 +21,7 @@ def sync(search: str, results: Path) -> None:
     """
     folder = results.absolute() / search
     uri = find_tracking_uri(folder)
-    from tuner.execute.experiment import claimed
+    from tuner.track.lease import claimed
     from tuner.track.ledger import Ledger
     from tuner.track.mirror import Mirror, held
 

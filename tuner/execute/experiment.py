@@ -3,8 +3,6 @@
 import contextlib
 import dataclasses
 import datetime
-import fcntl
-import os
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tuner.errors import InputError, LedgerError, SearchNotFoundError
+from tuner.errors import InputError, SearchNotFoundError
 from tuner.execute.cluster import connected
 from tuner.execute.placement import place, refuse_useless_limits
 from tuner.execute.task import TrainFunction
@@ -21,6 +19,7 @@ from tuner.execute.views import view_records
 from tuner.spec import dump_spec, load_text
 from tuner.spec.search import FinishedSearch, SearchSpec
 from tuner.strategy.trial_view import Before, TrialView
+from tuner.track.lease import claimed
 from tuner.track.ledger import Ledger
 from tuner.track.mirror_process import MirrorProcess, NoMirror
 from tuner.train.data import prepare
@@ -97,8 +96,8 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
         If it was begun and failed.
     """
     folder = around.results / spec.name
-    with claimed(folder):
-        ledger = Ledger.open(folder, create=True)
+    with claimed(folder, watcher.say) as lease:
+        ledger = Ledger.open(folder, create=True, guard=lease.check)
         refuse_another_spec(spec, ledger)
         if is_complete(spec, ledger):
             if around.tracking_uri is not None and not (folder / _MIRRORED).exists():
@@ -128,6 +127,7 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
                 mirror.notice,
                 sources=sources,
             )
+            lease.on_stop(run.interrupt)
             watcher.begin(run)
             with contextlib.ExitStack() as ending:  # each of these, whatever becomes of the others
                 ending.callback(watcher.end)
@@ -135,39 +135,6 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
                 ending.callback(run.finish)
                 drive(run, placement, folder / "ray", train or train_trial)
         return run.stop_reason or "complete"
-
-
-@contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Hold a search's folder, making it if need be, so that no second process runs the same search.
-
-    Raises
-    ------
-    InputError
-        If the folder cannot be written.
-    LedgerError
-        If another process runs this search.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "driver.lock").open("a+")
-    except OSError as error:
-        raise InputError(
-            f"{folder}: the search's folder cannot be written ({error.strerror}); choose another with --results"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise LedgerError(
-                f"{folder}: this search is being run already, by process {lock.read().strip() or 'unknown'}; "
-                "wait for it or stop it, or give this one another name with --set name=NAME"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 def put_aside(folder: Path) -> Path | None:
@@ -186,8 +153,9 @@ def put_aside(folder: Path) -> Path | None:
     if not folder.exists():
         return None
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    with claimed(folder):
+    with claimed(folder) as lease:
         try:
+            lease.release()
             return folder.rename(folder.with_name(f"{folder.name}.before-{stamp}"))
         except OSError as error:
             raise InputError(

@@ -276,7 +276,7 @@ class Ledger:
         self._batch = batch
 
     @classmethod
-    def open(cls, folder: Path, *, create: bool = False) -> Self:
+    def open(cls, folder: Path, *, create: bool = False, guard: Callable[[], None] | None = None) -> Self:
         """Open the ledger in a search's folder.
 
         Parameters
@@ -285,6 +285,8 @@ class Ledger:
             The search's folder; its name is the search's.
         create : bool
             Whether to begin one where there is none.
+        guard : function or None
+            Called before anything is written; raises what forbids it.
 
         Raises
         ------
@@ -301,6 +303,7 @@ class Ledger:
                 + (f"there are: {', '.join(others)}" if others else "there is none yet: start one with tuner run SPEC")
             )
         storage, backend = open_journal(path)
+        backend.guard = guard
         return cls(storage, folder.name, backend.batch)
 
     def stages(self) -> list[StageLedger]:
