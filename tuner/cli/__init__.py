@@ -13,6 +13,8 @@ from tuner.errors import TunerError
 COMMANDS = {
     "run": ("run", "Run a search, or go on with it where it was."),
     "resume": ("resume", "Go on with a search where it was, by its name."),
+    "extend": ("extend", "Ask more of a search, and go on with it: more trials, longer ones, more time."),
+    "retry": ("retry", "Train the failed trials of a search again, and go on with it."),
     "stop": ("stop", "Stop a search that runs, from another terminal or machine, as ctrl-C would."),
     "validate": ("validate", "Check a search file and say everything that is wrong with it."),
     "schema": ("schema", "Print the JSON Schema of search files, for editors."),

@@ -23,9 +23,24 @@ if TYPE_CHECKING:
 @click.option(
     "--all", "everything", is_flag=True, help="Every trial, in the order in which they began, and why each ended."
 )
+@click.option(
+    "--trial",
+    "number",
+    type=click.IntRange(min=0),
+    default=None,
+    help="One trial of the (last) stage: its config, its epochs, why it ended, and the traceback if it failed.",
+)
 @results_option
 @json_option
-def show(search: str, top: int, stage_name: str | None, everything: bool, results: Path, as_json: bool) -> None:
+def show(
+    search: str,
+    top: int,
+    stage_name: str | None,
+    everything: bool,
+    number: int | None,
+    results: Path,
+    as_json: bool,
+) -> None:
     r"""Show a search: its stages, its best trials, and why each trial ended.
 
     \b
@@ -33,6 +48,7 @@ def show(search: str, top: int, stage_name: str | None, everything: bool, result
         tuner show digits
         tuner show digits --all
         tuner show digits --stage coarse --top 20
+        tuner show digits --stage coarse --trial 7
         tuner show digits --json
     """
     if as_json:
@@ -52,7 +68,45 @@ def show(search: str, top: int, stage_name: str | None, everything: bool, result
         ]
         click.echo(json.dumps({"search": search, "stages": document}, default=str, indent=2))
         return
+    if number is not None:
+        print_trial(results / search, number, stage_name)
+        return
     print_search(results / search, top=top, stage_name=stage_name, everything=everything)
+
+
+def print_trial(folder: Path, number: int, stage_name: str | None) -> None:
+    """Print all that is known of one trial.
+
+    Parameters
+    ----------
+    folder : Path
+        The search's folder.
+    number : int
+        The trial.
+    stage_name : str or None
+        Its stage; None for the last one.
+    """
+    from tuner.errors import SearchNotFoundError
+    from tuner.report.leaderboard import describe_config, format_objective, format_seconds
+
+    stage = choose_stages(folder, stage_name)[-1]
+    trials = stage.trials()
+    if number >= len(trials):
+        raise SearchNotFoundError(
+            f"search {folder.name!r} has no trial {number} in stage {stage.name!r}; it has 0 to {len(trials) - 1}"
+        )
+    trial, metric = trials[number], stage.attributes["metric"]
+    click.echo(f"{trial.name}: {trial.state}{trial.reason and ': '}{trial.reason}")
+    click.echo(f"  config: {describe_config(trial.config, list(trial.config))}")
+    seconds = format_seconds(sum(epoch.get("seconds", 0.0) for epoch in trial.epochs))
+    best = f", best {format_objective(trial.value, metric)} at epoch {trial.best_epoch}" if trial.best_epoch else ""
+    click.echo(f"  epochs: {len(trial.epochs)} in {seconds}{best}")
+    if trial.again is not None:
+        click.echo(f"  tries again what failed as {stage.name}-{trial.again}")
+    if trial.execution:
+        click.echo("  trained with: " + ", ".join(f"{name} {value}" for name, value in trial.execution.items()))
+    if trial.error:
+        click.echo(f"\n{trial.error}")
 
 
 def print_search(folder: Path, *, top: int, stage_name: str | None = None, everything: bool = False) -> None:

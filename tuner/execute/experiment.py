@@ -12,7 +12,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tuner.errors import InputError, SearchNotFoundError
-from tuner.execute.cluster import connected
+from tuner.execute.cluster import connected, watched
 from tuner.execute.placement import place, refuse_useless_limits
 from tuner.execute.task import TrainFunction
 from tuner.execute.views import view_records
@@ -133,6 +133,8 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
                 ending.callback(watcher.end)
                 ending.callback(mirror.finish)
                 ending.callback(run.finish)
+                if not (around.ray_address or "").startswith("ray://"):  # a client elsewhere reaches neither
+                    ending.enter_context(watched(run.lose_cluster))
                 drive(run, placement, folder / "ray", train or train_trial)
         return run.stop_reason or "complete"
 
@@ -202,9 +204,9 @@ def refuse_another_spec(spec: SearchSpec, ledger: Ledger) -> None:
     ]
     if changed:
         raise InputError(
-            f"a search {spec.name!r} was begun with another {', another '.join(changed)}; go on with the spec that "
-            "it was begun with, give this one another name (--set name=NAME), or start over with --fresh, which puts "
-            "the earlier one aside"
+            f"a search {spec.name!r} was begun with another {', another '.join(changed)}, or was extended since; go on "
+            f"with it as it is with: tuner resume {spec.name}; give this one another name (--set name=NAME), or start "
+            "over with --fresh, which puts the earlier one aside"
         )
 
 

@@ -66,7 +66,9 @@ class TrialRecord:
     error : str
         The traceback of a failed trial.
     execution : mapping
-        How its device was used: precision and the like; empty before its first epoch.
+        How its device was used: precision and the like, and on which host; empty before its first epoch.
+    again : int or None
+        The failed trial whose configuration and seed it has, to try them again.
     """
 
     stage: str
@@ -81,6 +83,7 @@ class TrialRecord:
     ended: datetime.datetime | None
     error: str = ""
     execution: Mapping[str, Scalar] = field(default_factory=dict)
+    again: int | None = None
 
     @property
     def value(self) -> float:
@@ -150,8 +153,8 @@ class StageLedger:
             for key, value in attributes.items():
                 self._storage.set_study_user_attr(self._study_id, key, value)
 
-    def start(self, space: Space, config: Config, seed: int) -> int:
-        """Open a trial.
+    def start(self, space: Space, config: Config, seed: int, again: int | None = None) -> int:
+        """Open a trial; ``again`` is the failed one that it tries again.
 
         Returns
         -------
@@ -163,7 +166,7 @@ class StageLedger:
             state=TrialState.RUNNING,
             params={p.name: config[p.name] for p in searched},
             distributions={p.name: _as_optuna(p.distribution) for p in searched},
-            user_attrs={"config": dict(config), "seed": seed},
+            user_attrs={"config": dict(config), "seed": seed} | ({} if again is None else {"again": again}),
         )
         with _translated():
             trial_id = self._storage.create_new_trial(self._study_id, template_trial=template)
@@ -254,6 +257,7 @@ class StageLedger:
             ended=_utc(trial.datetime_complete),
             error=ended.get("error", ""),
             execution=attributes.get("execution", {}),
+            again=attributes.get("again"),
         )
 
 
