@@ -26,6 +26,7 @@ COMMANDS = {
     "export": ("export", "Write all trials of a search as a table."),
     "ui": ("ui", "Open MLflow on the recorded searches."),
     "sync": ("sync", "Send to MLflow what it lacks of a search."),
+    "gc": ("gc", "List what searches left behind and nobody needs, and free it if asked to."),
     "models": ("models", "List the families of networks, or the layers of one."),
 }
 
