@@ -305,7 +305,27 @@ def wait_until(condition: Any, driver: "subprocess.Popen[bytes]", server: Server
 def compare(
     work: Path, folder: Path, before: dict[str, dict[str, Any]], at_once: int, kills: list[dict[str, Any]]
 ) -> dict[str, int]:
-    """Count what is lost or double: every number but the first four must be 0."""
+    """Count what is lost or double: every number but the first three and ``points`` must be 0."""
+    trials, found = read_trials(folder), compare_points(work, folder)
+    begun = [line.split() for line in (folder / "begun.log").read_text().splitlines()]
+    recorded = sum(len(trial["epochs"]) for trial in trials.values())
+    return {
+        "trials": len(trials),
+        "epochs_recorded": recorded,
+        "epochs_begun_above_recorded": len(begun) - recorded,
+        "epochs_begun_too_many": max(0, len(begun) - recorded - at_once * sum(k["kind"] != "server" for k in kills)),
+        "trials_open": sum(trial["ended"] is None for trial in trials.values()),
+        "trials_failed": sum(trial["state"] == "failed" for trial in trials.values()),
+        "finished_trials_changed": sum(trials.get(name) != trial for name, trial in before.items()),
+        "finished_trials_trained_again": sum(
+            (ended := trials[name]["ended"]) is not None and float(at) > ended for name, _, at in begun
+        ),
+        **found,
+    }
+
+
+def compare_points(work: Path, folder: Path) -> dict[str, int]:
+    """Count what MLflow lacks of a search, or has twice: every number but the first must be 0."""
     trials = read_trials(folder)
     with sqlite3.connect(work / "mlflow.db") as connection:
         tag = "(select value from tags where tags.run_uuid = runs.run_uuid and key = '{}')"
@@ -329,26 +349,14 @@ def compare(
             )
             missing += (wanted - held[run]).total()
             double += (held[run] - wanted).total()
-    begun = [line.split() for line in (folder / "begun.log").read_text().splitlines()]
-    recorded = sum(len(trial["epochs"]) for trial in trials.values())
     return {
-        "trials": len(trials),
-        "epochs_recorded": recorded,
         "points": sum(counter.total() for counter in held.values()),
-        "epochs_begun_above_recorded": len(begun) - recorded,
-        "epochs_begun_too_many": max(0, len(begun) - recorded - at_once * sum(k["kind"] != "server" for k in kills)),
-        "trials_open": sum(trial["ended"] is None for trial in trials.values()),
-        "trials_failed": sum(trial["state"] == "failed" for trial in trials.values()),
         "trials_without_run": sum(by_trial[name] == 0 for name in trials),
         "runs_too_many": sum(max(0, count - 1) for count in by_trial.values())
-        + max(0, sum(trial is None for *_, trial in runs) - 2),
+        + max(0, sum(trial is None for *_, trial in runs) - len({name.partition("-")[0] for name in trials})),
         "runs_still_running": sum(status in {"RUNNING", "SCHEDULED"} for _, status, *_ in runs),
         "points_missing": missing,
         "points_double": double,
-        "finished_trials_changed": sum(trials.get(name) != trial for name, trial in before.items()),
-        "finished_trials_trained_again": sum(
-            (ended := trials[name]["ended"]) is not None and float(at) > ended for name, _, at in begun
-        ),
     }
 
 
