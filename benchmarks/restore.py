@@ -1,6 +1,6 @@
 """The same kill, here and in Ray Tune as its documentation shows it: what is lost, and what comes double?
 
-A search of 16 trials of up to 9 epochs of 0.15 s, one trial at a time, has its driver killed by SIGKILL after a random
+A search of 8 trials of up to 9 epochs of 0.15 s, one trial at a time, has its driver killed by SIGKILL after a random
 number of epochs, and is gone on with: here by the same command, in Ray Tune by ``Tuner.restore`` with OptunaSearch,
 ASHAScheduler and MLflowLoggerCallback, a checkpoint an epoch. Both with TPE, halving by ranks, MLflow on sqlite and the
 same objective, which is a function of the configuration and the epoch; each is compared with its own uninterrupted run.
@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-TRIALS, EPOCHS, WORK_S = 16, 9, 0.15
+TRIALS, EPOCHS, WORK_S = 8, 9, 0.15
 SPEC = f"""
 name: killed
 data: digits
@@ -213,7 +213,7 @@ def main() -> None:
                     if system not in result["whole"]:
                         result["whole"][system] = measure(system, Path(made) / "search", None)
                 else:
-                    after = int(np.random.default_rng(repeat).integers(8, 40))
+                    after = int(np.random.default_rng(repeat).integers(4, 20))
                     counted = compare(measure(system, Path(made) / "search", after), result["whole"][system])
                     row = {"repeat": repeat, "system": system, "killed_after_epochs": after, **counted}
                     print(json.dumps(row), flush=True)

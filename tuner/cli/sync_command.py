@@ -25,6 +25,6 @@ def sync(search: str, results: Path) -> None:
     from tuner.track.ledger import Ledger
     from tuner.track.mirror import Mirror, held
 
-    with claimed(folder), held(folder):
+    with claimed(folder, click.echo), held(folder):
         Mirror(Ledger.open(folder), folder, uri).sync(settle=True)
     click.echo(f"MLflow at {uri} has all of search {search!r}")

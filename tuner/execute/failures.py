@@ -18,21 +18,21 @@ def find_failed(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
     return [trial for trial in trials if trial.state == "failed" and trial.number not in retried]
 
 
-def describe_failures(trials: Sequence[TrialRecord]) -> str:
-    """Say what the failed ones of some trials have in common, and the others have not.
+def describe_failures(failed: Sequence[TrialRecord], sound: Sequence[TrialRecord]) -> str:
+    """Say what failed trials have in common, and others have not.
 
     Parameters
     ----------
-    trials : sequence of TrialRecord
-        Failed ones, and those that have trained an epoch to compare them with; the rest is left out.
+    failed : sequence of TrialRecord, not empty
+        Those that failed.
+    sound : sequence of TrialRecord
+        Others, which have trained an epoch.
 
     Returns
     -------
     str
-        A line or more; the last failure's error is in the first.
+        A line or more; the most frequent error is in the first, as the last trial has it.
     """
-    failed = [trial for trial in trials if trial.state == "failed"]
-    sound = [trial for trial in trials if trial.state != "failed" and trial.epochs]
     errors = Counter(_simplify(trial.reason) for trial in failed)
     kind, count = errors.most_common(1)[0]
     example = next(trial for trial in reversed(failed) if _simplify(trial.reason) == kind)

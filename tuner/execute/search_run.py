@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import ClusterError, InputError, RunError
+from tuner.errors import ClusterError, InputError, LedgerError, RunError
 from tuner.execute.failures import describe_failures, find_failed
 from tuner.execute.placement import Placement
 from tuner.execute.stage_run import GPU_SECONDS, StageRun
@@ -142,12 +142,15 @@ class SearchRun:
     @property
     def should_stop(self) -> bool:
         """Whether running trials must end now: a limit, an error or the user."""
-        if self._run.search.is_stuck:
-            with self._lock:
-                self._run.end_waiting()
-        reason = "" if self.stop_reason else self._ends.find_reason(self.elapsed_s)
-        if reason and not self.is_finished:
-            self._stop_at_limit(reason)
+        try:
+            if self._run.search.is_stuck:
+                with self._lock:
+                    self._run.end_waiting()
+            reason = "" if self.stop_reason else self._ends.find_reason(self.elapsed_s)
+            if reason and not self.is_finished:
+                self._stop_at_limit(reason)
+        except LedgerError as error:  # Ray Tune asks, and would make a traceback of it
+            self.error = self.error or error
         return bool(self.stop_reason) or self.error is not None
 
     @property
@@ -237,6 +240,7 @@ class SearchRun:
             self._notice()
             stages = [stage.trials() for stage in self._ledger.stages()]
             failed = [trial for trials in stages for trial in find_failed(trials)]
+            sound = [trial for trials in stages for trial in trials if trial.state != "failed" and trial.epochs]
             views, name, most = self._run.search.views.values(), self._run.search.stage.name, self.spec.limits.failures
             if sum(view.state == "failed" for view in views) >= HOPELESS and not any(view.values for view in views):
                 what = f"the first {HOPELESS} trials of stage {name!r} all failed"
@@ -245,7 +249,7 @@ class SearchRun:
             else:
                 return
             self.error = RunError(
-                f"{what}; {describe_failures([trial for trials in stages for trial in trials])}\n{traceback}\n"
+                f"{what}; {describe_failures(failed, sound)}\n{traceback}\n"
                 f"All that was trained is kept. Mend this, then go on with: tuner resume {self.spec.name}, or try the "
                 f"failed ones again with: tuner retry {self.spec.name} --failed"
             )

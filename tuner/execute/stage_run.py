@@ -196,8 +196,10 @@ class StageRun:
         self._settle(number, state, reason)
 
     def record_host(self, number: int, host: str) -> None:
-        """Record where a trial failed, which may have been before its first epoch."""
-        self.ledger.record_execution(number, {**self.ledger.trials()[number].execution, "host": host})
+        """Record where a trial failed, which may have been before its first epoch; nothing of one that has ended."""
+        if self.search.views[number].state in {"running", "paused"}:
+            known = self.ledger.trials()[number].execution
+            self.ledger.record_execution(number, {**known, "host": host})
 
     def close(self, reason: str) -> Before:
         """Record the stage's end and write its files; return it as what the next stage follows on.

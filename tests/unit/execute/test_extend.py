@@ -250,12 +250,12 @@ def make_record(number: int, state: str, **more: object) -> TrialRecord:
 
 
 def test_what_failures_have_in_common_is_what_the_others_have_not() -> None:
-    trials = [
-        make_record(0, "complete", config={"width": 8, "family": "lenet", "l2": 0.1}),
+    sound = [make_record(0, "complete", config={"width": 8, "family": "lenet", "l2": 0.1})]
+    failed = [
         make_record(1, "failed", config={"width": 64, "family": "vgg", "l2": 0.01}, reason="failed: no 1 GB"),
         make_record(2, "failed", config={"width": 48, "family": "vgg", "l2": 0.2}, reason="failed: no 2 GB"),
     ]
-    text = describe_failures(trials)
+    text = describe_failures(failed, sound)
     assert "2 of 2 alike, such as only-2: failed: no 2 GB" in text
     assert "width of 48 or more, and the others 8 or less" in text
     assert "family vgg, and none of the 1 others" in text
@@ -263,5 +263,5 @@ def test_what_failures_have_in_common_is_what_the_others_have_not() -> None:
 
 
 def test_a_single_failure_has_nothing_in_common() -> None:
-    trials = [make_record(0, "complete"), make_record(1, "failed", config={"width": 64, "l2": 0.3})]
-    assert describe_failures(trials) == "1 of 1 alike, such as only-1: failed: E"
+    failed = make_record(1, "failed", config={"width": 64, "l2": 0.3})
+    assert describe_failures([failed], [make_record(0, "complete")]) == "1 of 1 alike, such as only-1: failed: E"
