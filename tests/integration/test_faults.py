@@ -53,7 +53,7 @@ def test_a_trial_that_always_kills_its_worker_fails_after_a_few_tries_and_alone(
     assert len(failed.epochs) == 1, "what it trained is kept"
     assert {trial.state for trial in trials.values()} == {"complete"}
     shown = tuner("show", "played", "--stage", "coarse", "--trial", "4", "--results", str(tmp_path)).stdout
-    assert "coarse-4: failed" in shown
+    assert "trial 4 of stage coarse of search played: failed" in shown
     assert "ActorDiedError" in shown
 
 

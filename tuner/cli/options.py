@@ -52,6 +52,11 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(command)
 
 
+def hush_mlflow() -> None:
+    """Keep MLflow from drawing bars of its own where it copies files."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
 def find_tracking_uri(folder: Path) -> str:
     """Say where a search's runs go by its ledger; a search that was not tracked goes where a new one would.
 

@@ -19,14 +19,23 @@ _ROWS = 8
 
 
 class PlainLines:
-    """Prints a line an event."""
+    """Prints a line an event.
+
+    Parameters
+    ----------
+    is_error : bool
+        Whether to print to standard error, where the output is for scripts.
+    """
+
+    def __init__(self, *, is_error: bool = False) -> None:
+        self._is_error = is_error
 
     def begin(self, run: "SearchRun") -> None:
         """Print nothing: the first event says enough."""
 
     def say(self, line: str) -> None:
         """Print a line."""
-        click.echo(f"{time.strftime('%H:%M:%S')} {line}")
+        click.echo(f"{time.strftime('%H:%M:%S')} {line}", err=self._is_error)
 
     def end(self) -> None:
         """Print nothing."""

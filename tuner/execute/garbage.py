@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.execute.stage_run import CHECKPOINTS_KEPT
-from tuner.execute.task import LAST
+from tuner.execute.task import LAST, Manner
 from tuner.track.best import rank_trials
 from tuner.track.lease import claimed, find_holder
 from tuner.track.ledger import JOURNAL, Ledger
@@ -89,11 +88,11 @@ def _find_in_search(folder: Path) -> Iterator[Garbage]:
         trials = stage.trials()
         open_trials = {trial.name for trial in trials if trial.state in {"running", "paused"}}
         ended = [trial for trial in trials if trial.name not in open_trials]
-        kept = {trial.name for trial in rank_trials(ended, maximize=stage.maximize)[:CHECKPOINTS_KEPT]}
+        kept = {trial.name for trial in rank_trials(ended, maximize=stage.maximize)[: Manner().models_kept]}
         for trial in ended:
             checkpoints = folder / "checkpoints" / trial.name
             if trial.name not in kept and checkpoints.is_dir():
-                why = f"a model that is not among the best {CHECKPOINTS_KEPT} of its stage"
+                why = f"a model that is not among the best {Manner().models_kept} of its stage"
                 yield Garbage(checkpoints, _measure(checkpoints), why, folder)
             elif (checkpoints / LAST).exists():
                 yield Garbage(
