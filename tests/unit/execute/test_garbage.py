@@ -1,6 +1,8 @@
 """What is freed, and above all what is not."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -82,10 +84,9 @@ def test_a_session_of_ray_is_freed_only_when_none_of_its_processes_is_left(tmp_p
         if session != young:
             os.utime(session, (time.time() - DAY_S,) * 2)
     (tmp_path / "session_latest").symlink_to(living)
-    process = os.spawnlp(os.P_NOWAIT, "sh", "sh", "-c", f"sleep 30; : {living}")
-    try:
-        found = find_garbage(tmp_path / "none", tmp_path / "none", tmp_path, DAY_S)
-    finally:
-        os.kill(process, 9)
-        os.waitpid(process, 0)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(living)]) as process:
+        try:
+            found = find_garbage(tmp_path / "none", tmp_path / "none", tmp_path, DAY_S)
+        finally:
+            process.kill()
     assert [garbage.path for garbage in found] == [dead]
