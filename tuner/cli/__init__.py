@@ -13,6 +13,10 @@ from tuner.errors import TunerError
 COMMANDS = {
     "init": ("init", "Write a commented search file for a data set and a budget."),
     "run": ("run", "Run a search, or go on with it where it was."),
+    "resume": ("resume", "Go on with a search where it was, by its name."),
+    "extend": ("extend", "Ask more of a search, and go on with it: more trials, longer ones, more time."),
+    "retry": ("retry", "Train the failed trials of a search again, and go on with it."),
+    "stop": ("stop", "Stop a search that runs, from another terminal or machine, as ctrl-C would."),
     "validate": ("validate", "Check a search file and say everything that is wrong with it."),
     "check": ("check", "See whether each network of a search can learn, before any trial is paid for."),
     "explain": ("explain", "Say what a key of a search file means, what it allows and what it is by default."),
@@ -31,6 +35,7 @@ COMMANDS = {
     "export": ("export", "Write all trials of a search as a table."),
     "ui": ("ui", "Open MLflow on the recorded searches."),
     "sync": ("sync", "Send to MLflow what it lacks of a search."),
+    "gc": ("gc", "List what searches left behind and nobody needs, and free it if asked to."),
     "models": ("models", "List the families of networks, or the layers of one."),
     "completion": ("completion", "Print the script by which a shell completes tuner's commands and options."),
 }

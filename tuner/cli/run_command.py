@@ -1,12 +1,12 @@
 """``tuner run``."""
 
-import shlex
 import sys
 from pathlib import Path
 
 import click
 
-from tuner.cli.options import cache_option, choose_tracking_uri, results_option, set_option
+from tuner.cli.options import set_option
+from tuner.cli.sitting import sit, sitting_options
 from tuner.spec import load_spec
 
 
@@ -21,9 +21,7 @@ from tuner.spec import load_spec
     show_envvar=True,
     help="Begin without the quick check of the networks.",
 )
-@click.option("--ray-address", default=None, help="An existing cluster; without it, Ray starts here.")
-@results_option
-@cache_option
+@sitting_options
 def run(
     spec_path: Path,
     overrides: tuple[str, ...],
@@ -46,27 +44,5 @@ def run(
         tuner run search_spaces/coarse.yaml --ray-address 10.0.0.5:6379
     """
     spec = load_spec(spec_path, overrides, lambda text: click.echo(f"warning: {text}", err=True))
-    from tuner.cli.show_command import print_search
-    from tuner.cli.watch import LiveTable, PlainLines
-    from tuner.execute.experiment import Surroundings, put_aside, run_search
-    from tuner.track.provenance import read_provenance
-
-    uri = choose_tracking_uri(spec.tracking.mlflow)
-    provenance = read_provenance(Path.cwd())
-    around = Surroundings(results.absolute(), cache.absolute(), uri, ray_address, provenance, is_checked=not no_check)
-    if fresh and (moved := put_aside(around.results / spec.name)):
-        click.echo(
-            f"the earlier search {spec.name!r} is kept in {moved}; delete that folder if it is not needed", err=True
-        )
-    watcher = LiveTable() if sys.stdout.isatty() else PlainLines()
-    ended = run_search(spec, around, watcher)
-    print_search(around.results / spec.name, top=10)
-    if ended == "interrupted":
-        given = [argument for argument in sys.argv[1:] if argument != "--fresh"]
-        click.echo(f"\ninterrupted; all is recorded. To go on where it was:\n  {shlex.join(['tuner', *given])}")
-        raise SystemExit(1)
-    if ended != "complete":
-        click.echo(f"\nended early: {ended}")
-    if uri is not None:
-        click.echo(f"\nCompare the trials in MLflow:\n  tuner ui {spec.name}")
-    click.echo(f"Train the best configuration again:\n  tuner best {spec.name} > best.yaml && tuner train best.yaml")
+    again = [argument for argument in sys.argv[1:] if argument != "--fresh"]
+    sit(spec, results, cache, ray_address, fresh=fresh, is_checked=not no_check, again=again)

@@ -212,6 +212,8 @@ def print_trial(folder: Path, number: int, stage_name: str | None) -> None:
     click.echo(describe_config(trial.config, trial.config))
     if trial.reason:
         click.echo(f"why: {trial.reason}")
+    if trial.again is not None:
+        click.echo(f"tries trial {trial.again} again, which failed")
     for place in places:
         click.echo(f"at epoch {place.rung}: {describe_place(place, metric)}")
     if trial.diagnosis:

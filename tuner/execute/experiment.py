@@ -3,8 +3,6 @@
 import contextlib
 import dataclasses
 import datetime
-import fcntl
-import os
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
@@ -14,9 +12,9 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tuner.errors import InputError, LedgerError, SearchNotFoundError
+from tuner.errors import InputError, SearchNotFoundError
 from tuner.execute.check_process import checking, settle
-from tuner.execute.cluster import connected
+from tuner.execute.cluster import connected, watched
 from tuner.execute.placement import place, refuse_useless_limits
 from tuner.execute.task import Manner, TrainFunction
 from tuner.execute.views import view_records
@@ -24,6 +22,7 @@ from tuner.spec import dump_spec, load_text
 from tuner.spec.search import FinishedSearch, SearchSpec
 from tuner.spec.space import Space
 from tuner.strategy.trial_view import Before, TrialView
+from tuner.track.lease import Lease, claimed
 from tuner.track.ledger import Ledger
 from tuner.track.mirror_process import MirrorProcess, NoMirror
 from tuner.train.data import prepare
@@ -103,8 +102,8 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
         If it was begun and failed.
     """
     folder = around.results / spec.name
-    with claimed(folder):
-        ledger = Ledger.open(folder, create=True)
+    with claimed(folder, watcher.say) as lease:
+        ledger = Ledger.open(folder, create=True, guard=lease.check)
         refuse_another_spec(spec, ledger)
         if is_complete(spec, ledger):
             if not (folder / _MIRRORED).exists():  # the machine died before MLflow had everything
@@ -112,12 +111,13 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
             return "complete"
         before = read_before(spec, around.results)
         sources = {} if ledger.stages() else read_sources(spec, around.results)  # the ledger has what was taken
-        return run_stages(spec, ledger, folder, around, watcher, before=before, sources=sources, train=train)
+        return run_stages(spec, ledger, lease, folder, around, watcher, before=before, sources=sources, train=train)
 
 
 def run_stages(
     spec: SearchSpec,
     ledger: Ledger,
+    lease: Lease,
     folder: Path,
     around: Surroundings,
     watcher: Watcher,
@@ -132,7 +132,7 @@ def run_stages(
 
     Parameters
     ----------
-    spec, ledger, folder, around, watcher, train
+    spec, ledger, lease, folder, around, watcher, train
         As for ``run_search``, and what it opened.
     before : Before or None
         What the space comes from.
@@ -178,46 +178,16 @@ def run_stages(
             sources=sources,
             manner=manner,
         )
+        lease.on_stop(run.interrupt)
         watcher.begin(run)
         with contextlib.ExitStack() as ending:  # each of these, whatever becomes of the others
             ending.callback(watcher.end)
             ending.callback(mirror.finish)
             ending.callback(run.finish)
+            if not (around.ray_address or "").startswith("ray://"):  # a client elsewhere reaches neither
+                ending.enter_context(watched(run.lose_cluster))
             drive(run, placement, folder / "ray", train or train_trial)
     return run.stop_reason or "complete"
-
-
-@contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Hold a search's folder, making it if need be, so that no second process runs the same search.
-
-    Raises
-    ------
-    InputError
-        If the folder cannot be written.
-    LedgerError
-        If another process runs this search.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "driver.lock").open("a+")
-    except OSError as error:
-        raise InputError(
-            f"{folder}: the search's folder cannot be written ({error.strerror}); choose another with --results"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise LedgerError(
-                f"{folder}: this search is being run already, by process {lock.read().strip() or 'unknown'}; "
-                "wait for it or stop it, or give this one another name with --set name=NAME"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 def put_aside(folder: Path) -> Path | None:
@@ -236,8 +206,9 @@ def put_aside(folder: Path) -> Path | None:
     if not folder.exists():
         return None
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    with claimed(folder):
+    with claimed(folder) as lease:
         try:
+            lease.release()
             return folder.rename(folder.with_name(f"{folder.name}.before-{stamp}"))
         except OSError as error:
             raise InputError(
@@ -303,9 +274,9 @@ def refuse_another_spec(spec: SearchSpec, ledger: Ledger) -> None:
     ]
     if changed:
         raise InputError(
-            f"a search {spec.name!r} was begun with another {', another '.join(changed)}; go on with the spec that "
-            "it was begun with, give this one another name (--set name=NAME), or start over with --fresh, which puts "
-            "the earlier one aside"
+            f"a search {spec.name!r} was begun with another {', another '.join(changed)}, or was extended since; go on "
+            f"with it as it is with: tuner resume {spec.name}; give this one another name (--set name=NAME), or start "
+            "over with --fresh, which puts the earlier one aside"
         )
 
 

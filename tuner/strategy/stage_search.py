@@ -59,6 +59,8 @@ class StageSearch:
     order : sequence of int
         In which order the recorded trials began and came on: a trial's number for its beginning, and again for each of
         its epochs. Without it each trial comes after the one before it has got to where it is.
+    num_again : int
+        How many of the stage's trials try another one's config again, which failed.
 
     Attributes
     ----------
@@ -84,6 +86,7 @@ class StageSearch:
         warm_start: Sequence[tuple[TrialView, ...]] = (),
         order: Sequence[int] = (),
         sampler: Sampler | None = None,
+        num_again: int = 0,
     ) -> None:
         self.stage = stage
         self.space = space
@@ -100,7 +103,8 @@ class StageSearch:
         kind, reason = choose_kind(stage, space, num_objectives)
         self.choices = f"sampler {kind}, {reason}"
         if kind == "grid":  # which ends the stage when it is done
-            self.stage = stage.model_copy(update={"trials": min(stage.trials, space.count_points() or stage.trials)})
+            most = (space.count_points() or stage.trials) + num_again
+            self.stage = stage.model_copy(update={"trials": min(stage.trials, most)})
         if not belief.is_empty:
             self.choices += f"; it heeds what is guessed of {', '.join(belief.guesses)}"
         stage_rungs = find_rungs(stage.halving, stage.max_epochs)
@@ -159,12 +163,24 @@ class StageSearch:
     def _is_due(self) -> bool:
         return len(self.views) < self.stage.trials
 
-    def start(self) -> TrialView:
-        """Open the next trial, or go on with one that waits; only if one is due."""
+    @property
+    def may_try_again(self) -> bool:
+        """Whether the next new trial may have a given config: what is to be tried first has its numbers."""
+        return len(self.views) >= self._num_first
+
+    def start(self, config: Config | None = None) -> TrialView:
+        """Open the next trial, or go on with one that waits; only if one is due.
+
+        Parameters
+        ----------
+        config : mapping or None
+            What a new trial is to train, if ``may_try_again``; None for what the sampler suggests.
+        """
         number = self._choose()
         if number is None:
             number = len(self.views)
-            view = TrialView(number=number, config=self._sampler.ask(number, self.history), values=(), state="running")
+            config = self._sampler.ask(number, self.history) if config is None else config
+            view = TrialView(number=number, config=config, values=(), state="running")
             self._ends.begin(number)
         else:
             view = dataclasses.replace(self.views[number], state="running")
