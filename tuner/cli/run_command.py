@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import cache_option, choose_tracking_uri, results_option, set_option
+from tuner.cli.options import cache_option, choose_tracking_uri, results_option, set_option, warn
 from tuner.spec import load_spec
 
 
@@ -32,7 +32,7 @@ def run(
         tuner run search_spaces/coarse.yaml --fresh
         tuner run search_spaces/coarse.yaml --ray-address 10.0.0.5:6379
     """
-    spec = load_spec(spec_path, overrides, lambda text: click.echo(f"warning: {text}", err=True))
+    spec = load_spec(spec_path, overrides, warn)
     from tuner.cli.show_command import print_search
     from tuner.cli.watch import LiveTable, PlainLines
     from tuner.execute.experiment import Surroundings, put_aside, run_search

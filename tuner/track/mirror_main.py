@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import signal
 import sys
 import time
 from pathlib import Path
@@ -67,6 +68,7 @@ def _print(line: str) -> None:
 def _main() -> int:
     folder, tracking_uri = Path(sys.argv[1]), sys.argv[2]
     os.nice(19)  # Ray gives its workers 15, and training goes first
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever stops a search tells all its processes; this one ends last
     return 0 if mirror_until_told(folder, tracking_uri, sys.stdin) else 1
 
 
