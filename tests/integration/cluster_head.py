@@ -1,4 +1,4 @@
-"""A real Ray head with a dashboard and a token, on loopback."""
+"""A real Ray head with a dashboard and a token, and further machines of its cluster."""
 
 import contextlib
 import os
@@ -82,6 +82,25 @@ def running_head(cache: Path, **environment: str) -> Iterator[Head]:
         process.terminate()
         process.wait(timeout=60)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running_node(head: Head, cache: Path, *prefix: str) -> Iterator[None]:
+    """Start one more machine with one CPU, by way of a command that changes what it sees."""
+    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(head.token_file), "RAY_USAGE_STATS_ENABLED": "0"}
+    options = ("--block", f"--address={head.gcs}", "--num-cpus=1", f"--object-store-memory={2**27}")
+    with (head.session.parent / "node.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*prefix, Path(sys.executable).with_name("ray"), "start", *options],
+            env=clean_environment(cache) | own,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
 
 
 def asks_for_token(address: str) -> bool:

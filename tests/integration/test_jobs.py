@@ -5,11 +5,11 @@ import json
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cluster_head import Head, running_head
+from cluster_head import Head
 
 from tuner.errors import AddressError, InputError, JobNotFoundError
 from tuner.execute.jobs import Jobs, Submission
@@ -19,12 +19,6 @@ Tuner = Callable[..., "subprocess.CompletedProcess[str]"]
 PLANTED = "planted-secret-4711"
 # more trials than a test waits for
 ENDLESS = ("stages.coarse.trials=4000", "stages.coarse.max_epochs=81")
-
-
-@pytest.fixture(scope="module")
-def head(cache: Path) -> Iterator[Head]:
-    with running_head(cache) as head:
-        yield head
 
 
 @pytest.fixture

@@ -58,7 +58,8 @@ def _examine(ray_address: str | None, results: Path, cache: Path) -> "Iterator[F
         yield Finding("mlflow", "pass", f"{uri} will be made by the first search")
         return
     from tuner.errors import TrackingError
-    from tuner.track.address import hide_password, reach
+    from tuner.track.address import hide_password
+    from tuner.track.mirror import reach
 
     try:
         reach(uri)

@@ -81,12 +81,13 @@ def examine_cluster(ray_address: str | None, results: Path, cache: Path) -> Iter
     Finding
         As soon as it is known.
     """
-    where = "this machine" if ray_address is None else ray_address
     try:
         with connected(ray_address, Thread(target=lambda: None)) as machines:
             total = {kind: sum(machine.get(kind, 0) for machine in machines) for kind in ("CPU", "GPU")}
-            found = f"{len(machines)} machines at {where}, Ray {ray.__version__}: {total['CPU']:g} CPUs, "
-            yield Finding("ray", "pass", f"{found}{total['GPU']:g} GPUs")
+            where = "this machine" if ray_address is None else f"{ray_address}, {len(machines)} machines"
+            yield Finding(
+                "ray", "pass", f"{where}: Ray {ray.__version__}, {total['CPU']:g} CPUs, {total['GPU']:g} GPUs"
+            )
             yield _look_at_token(ray_address)
             nodes = _ask_nodes(str(results), str(cache))
             silent = [node for node in nodes if node.facts is None]

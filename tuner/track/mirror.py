@@ -11,6 +11,7 @@ import datetime
 import fcntl
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,10 @@ from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
 from tuner.errors import LedgerError, SearchNotFoundError, TrackingError
+from tuner.track.address import hide_password
 from tuner.track.best import find_front, rank_trials
 from tuner.track.ledger import Ledger, StageLedger, TrialRecord
 
@@ -34,6 +37,12 @@ _STATUS = {
     "paused": "RUNNING",
 }
 _OPEN = {"running", "paused"}  # trials that have not ended
+_REMEDIES = {
+    401: "it wants a name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    403: "it does not serve this name of itself: start it with mlflow server --allowed-hosts HOST:PORT, or use the "
+    "name that it knows",
+}
+_ELSE = "start it (tuner ui, or mlflow/README.md), mend MLFLOW_TRACKING_URI, or search with --set tracking.mlflow=off"
 
 
 @dataclass
@@ -94,7 +103,8 @@ class Mirror:
         except Exception as error:  # a store is SQL, HTTP or a plugin, each with errors of its own
             self._experiment_id = None  # what arrived is not known: the next pass asks again
             self._runs.clear()
-            raise TrackingError(f"MLflow at {self._uri} does not take what was recorded: {error}") from error
+            said = f"MLflow at {self._uri} does not take what was recorded: {error}"
+            raise TrackingError(hide_password(said)) from error
 
     @property
     def _client(self) -> MlflowClient:
@@ -281,7 +291,7 @@ def find_comparison(tracking_uri: str, search: str, num_trials: int = 8) -> str:
     parents = client.search_runs([experiment.experiment_id], only_stages) if experiment else []
     if experiment is None or not parents:
         raise SearchNotFoundError(
-            f"MLflow at {tracking_uri} has no search {search!r}; send it with: tuner sync {search}"
+            f"MLflow at {hide_password(tracking_uri)} has no search {search!r}; send it with: tuner sync {search}"
         )
     latest = max(parents, key=lambda run: (run.info.start_time, int(run.data.tags.get("tuner.index", 0))))
     objective = latest.data.tags["tuner.objective"]
@@ -293,6 +303,30 @@ def find_comparison(tracking_uri: str, search: str, num_trials: int = 8) -> str:
     )
     runs = quote(json.dumps([run.info.run_id for run in trials]))
     return f"#/compare-runs?runs={runs}&experiments={quote(json.dumps([experiment.experiment_id]))}"
+
+
+def reach(tracking_uri: str) -> None:
+    """Ask MLflow for what every search asks first.
+
+    Parameters
+    ----------
+    tracking_uri : str
+        MLflow's store or server.
+
+    Raises
+    ------
+    TrackingError
+        If it does not answer; the message says what to do.
+    """
+    try:
+        MlflowClient(tracking_uri).search_experiments(max_results=1)
+    except Exception as error:  # a store is SQL, HTTP or a plugin, each with errors of its own
+        status = error.get_http_status_code() if isinstance(error, MlflowException) else 0  # type: ignore[no-untyped-call]
+        said = re.split(r"[\n(]", hide_password(str(error)), maxsplit=1)[0].strip()
+        raise TrackingError(
+            f"MLflow at {hide_password(tracking_uri)} does not answer as it should: {said[:200]}; "
+            f"{next((text for code, text in _REMEDIES.items() if status == code or str(code) in said), _ELSE)}"
+        ) from error
 
 
 @contextlib.contextmanager
