@@ -22,22 +22,51 @@ from tuner.strategy.trial_view import TrialView
 MIN_ROWS = 4  # values at rungs, before anything is forecast
 MIN_FITTED = 12  # values at rungs, before the hyperparameters are learnt from them
 MOST_LENGTHS = 2  # of an earlier stage's trials: each is another rung, below the stage's own
-MAX_ROWS = 360  # of the process; its cost grows with the cube
 MAX_ROWS_FITTED = 200
-MAX_PENDING = 64  # running trials that are taken to get where they are expected to
+MANY_RUNNING = 64  # trials at once; each suggestion counts for less then, and is wanted sooner
 REFIT_GROWTH = 1.15  # its hyperparameters are found again when there are that many times as many values
 NUM_BEST = 20  # trials of the highest values, and
 NUM_WAITING = 24  # paused trials at each rung, that are told to the process however long ago they were trained
-NUM_DRAWN, NUM_NEAR, NUM_TOP = 400, 60, 5
+NUM_NEAR, NUM_TOP = 60, 5
 NUM_SCREENED = 60  # candidates whose promise is measured
 COARSE_STEPS = (0.15, 0.05, 0.015)
-FINE_STEPS = (0.08, 0.04, 0.02, 0.01, 0.005)
-"""How far candidates lie from the best trials, and from the best candidates: in shares of each coordinate's range."""
+"""How far candidates lie from the best trials, in shares of each coordinate's range."""
 
 Floats = NDArray[np.float64]
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 WEIGHTS /= WEIGHTS.sum()
 """Of Gauss and Hermite's quadrature: the mean of a function of a standard normal number."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is made of a forecast.
+
+    Attributes
+    ----------
+    max_rows : int
+        Of the process; its cost grows with the cube.
+    max_pending : int
+        Running trials that are taken to get where they are expected to.
+    num_drawn : int
+        Candidates for a suggestion that are drawn from the whole space.
+    fine_steps : tuple of float
+        How far candidates lie from the best candidates before them, in shares of each coordinate's range.
+    """
+
+    max_rows: int
+    max_pending: int
+    num_drawn: int
+    fine_steps: tuple[float, ...]
+
+    @classmethod
+    def find(cls, num_running: int) -> "Effort":
+        """Return what goes with so many trials at once."""
+        return QUICK if num_running >= MANY_RUNNING else THOROUGH
+
+
+THOROUGH = Effort(max_rows=360, max_pending=64, num_drawn=400, fine_steps=(0.08, 0.04, 0.02, 0.01, 0.005))
+QUICK = Effort(max_rows=200, max_pending=32, num_drawn=200, fine_steps=(0.06, 0.02, 0.007))
 
 
 @functools.cache
@@ -136,20 +165,23 @@ class Forecaster:
             None while too little was seen.
         """
         history = History.of(history, self.stage_rungs)
-        pending = tuple(number for number in history.running if number != judged)[-MAX_PENDING:]
+        effort = Effort.find(len(history.running))
+        pending = tuple(number for number in history.running if number != judged)[-effort.max_pending :]
         seen = len(history.rows), pending
         if self._latest is None or self._latest[0] is not history or self._latest[1] != seen:
             with _libraries().limit(limits=1):
-                self._latest = history, seen, self._forecast(history, pending, judged)
+                self._latest = history, seen, self._forecast(history, pending, judged, effort)
         return self._latest[2]
 
-    def _forecast(self, history: History, pending: Sequence[int], judged: int | None) -> "Forecast | None":
+    def _forecast(
+        self, history: History, pending: Sequence[int], judged: int | None, effort: Effort
+    ) -> "Forecast | None":
         found = self._fit(history)
         if found is None:
             return None
         scale, fitted = found
-        arrivals = history.select(MAX_ROWS, always=self._find_needed(history, judged))
-        rows = self._read(history, arrivals, MAX_ROWS)
+        arrivals = history.select(effort.max_rows, always=self._find_needed(history, judged, effort))
+        rows = self._read(history, arrivals, effort.max_rows)
         is_choice, last = self.encoding.is_choice, len(fitted.noise) - 1
         scaled = scale.apply(rows.values)
         process = MultiRungProcess(rows.points, rows.rungs, scaled, is_choice, fitted)
@@ -171,7 +203,7 @@ class Forecaster:
         top = rows.points[first][np.argsort(-means, kind="stable")[:NUM_TOP]]
         costs = np.log([history.own[number].cost if number >= 0 else 1.0 for number in seen.tolist()])
         known = (rows.points[first][seen >= 0], costs[seen >= 0]) if costs.any() else None
-        return Forecast(self.encoding, process, self.stage_rungs, scale, best, top, known)
+        return Forecast(self.encoding, process, self.stage_rungs, scale, best, top, known, effort)
 
     def find_waiting(self, history: History) -> list[int]:
         """Return the paused trials that come into question: the best ones of each rung."""
@@ -181,12 +213,12 @@ class Forecaster:
             waiting += itertools.islice(there, NUM_WAITING)
         return waiting
 
-    def _find_needed(self, history: History, judged: int | None) -> list[int]:
+    def _find_needed(self, history: History, judged: int | None, effort: Effort) -> list[int]:
         """Return the trials that a forecast needs, however many others there are."""
-        if len(history.rows) <= MAX_ROWS:
+        if len(history.rows) <= effort.max_rows:
             return []
         best = itertools.islice(history.at(self.stage_rungs[-1]).best(), NUM_BEST)
-        running = list(history.running)[-MAX_PENDING:]
+        running = list(history.running)[-effort.max_pending :]
         return [*([] if judged is None else [judged]), *running, *best, *self.find_waiting(history)]
 
     def _fit(self, history: History) -> tuple[Scale, Hyperparameters] | None:
@@ -198,7 +230,7 @@ class Forecaster:
         if self._fitted is None or self._fitted[0] != known:
             rows = self._read(history, first, MAX_ROWS_FITTED)
             if len(rows) < MIN_FITTED:
-                rows = self._read(history, history.rows, MAX_ROWS)
+                rows = self._read(history, history.rows, MAX_ROWS_FITTED)
                 expected = prior_means(len(self.encoding.parameters), num_rungs)
                 return (Scale.of(rows.values), expected) if len(rows) >= MIN_ROWS else None
             scale = Scale.of(rows.values)
@@ -297,6 +329,7 @@ class Forecast:
         best: float,
         top: Points,
         costs: tuple[Points, Floats] | None = None,
+        effort: Effort = THOROUGH,
     ) -> None:
         self.scale = scale
         self.best = best
@@ -306,6 +339,7 @@ class Forecast:
         self._rung = len(process.hyperparameters.noise) - 1
         self._top = top
         self._costs = costs
+        self._effort = effort
 
     def expect(self, configs: Sequence[Config]) -> list[float]:
         """Return the values that configs are expected to reach."""
@@ -378,14 +412,14 @@ class Forecast:
     def _search(
         self, rng: np.random.Generator, *, is_thorough: bool, belief: FadingBelief | None
     ) -> tuple[Points, float]:
-        drawn = rng.random((NUM_DRAWN, len(self._encoding.parameters)))
+        drawn = rng.random((self._effort.num_drawn, len(self._encoding.parameters)))
         if belief is not None:
             num_believed = int(len(drawn) * min(SHARE, belief.weight))
             drawn[:num_believed] = belief.belief.warp(drawn[:num_believed])
         near = [self._move(self._top, NUM_NEAR, step, rng) for step in COARSE_STEPS]
         points = self._screen(np.vstack([drawn, *near]), NUM_SCREENED, belief)
         promises = self._measure(points, belief=belief)
-        for step in FINE_STEPS if is_thorough else ():
+        for step in self._effort.fine_steps if is_thorough else ():
             best = np.argsort(-promises, kind="stable")[:NUM_TOP]
             moved = self._screen(self._move(points[best], NUM_NEAR, step, rng), NUM_SCREENED // 3, belief)
             points = np.vstack([points[best], moved])

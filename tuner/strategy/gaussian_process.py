@@ -102,13 +102,15 @@ class MultiRungProcess:
         is_choice: NDArray[np.bool_],
         hyperparameters: Hyperparameters,
     ) -> None:
-        self._points, self._rungs = points, rungs
+        # a config has a row at each rung that it came to, and its distances to others are the same at all of them
+        self._points, self._row_points = _find_unique(points)
+        self._rungs = rungs
         self._is_choice = is_choice
         self.hyperparameters = hyperparameters
         num_rungs = len(hyperparameters.noise)
         self._between = hyperparameters.covariance
         self._level = _cover_means(num_rungs)
-        kernel = _matern(_sum_distances(points, points, is_choice, hyperparameters.scales))
+        kernel = self._compare(self._points)[self._row_points]
         covariance = kernel * self._between[np.ix_(rungs, rungs)] + self._level[np.ix_(rungs, rungs)]
         covariance[np.diag_indices_from(covariance)] += hyperparameters.noise[rungs] ** 2 + JITTER
         self._factor = cholesky(covariance, lower=True, check_finite=False)
@@ -129,7 +131,7 @@ class MultiRungProcess:
         (array, array), shapes (m,)
             Mean and deviation of the value without noise.
         """
-        kernel = _matern(_sum_distances(points, self._points, self._is_choice, self.hyperparameters.scales))
+        kernel = self._compare(points)
         cross = kernel * self._between[rung, self._rungs] + self._level[rung, self._rungs]
         explained = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
         variance = self._between[rung, rung] + self._level[rung, rung] - (explained**2).sum(axis=0)
@@ -155,13 +157,18 @@ class MultiRungProcess:
         (array, array), shapes (m, k) and (m, k, k)
             Means and covariances of a config's values without noise.
         """
-        kernel = _matern(_sum_distances(points, self._points, self._is_choice, self.hyperparameters.scales))
+        kernel = self._compare(points)
         prior = self._between + self._level
         cross = kernel[:, None, :] * self._between[np.ix_(rungs, self._rungs)] + self._level[np.ix_(rungs, self._rungs)]
         flat = cross.reshape(-1, len(self._rungs))
         explained = solve_triangular(self._factor, flat.T, lower=True, check_finite=False).T.reshape(cross.shape)
         covariance = prior[np.ix_(rungs, rungs)] - explained @ explained.transpose(0, 2, 1)
         return cross @ self._weights, covariance
+
+    def _compare(self, points: Floats) -> Floats:
+        """Return the kernel of points and those of each row."""
+        kernel = _matern(_sum_distances(points, self._points, self._is_choice, self.hyperparameters.scales))
+        return kernel[:, self._row_points]
 
 
 def fit(
@@ -231,6 +238,14 @@ def fit(
     bounds = np.column_stack([centre - 5 * spread, centre + 5 * spread])
     found = minimize(lose, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_steps})
     return unpack(found.x)
+
+
+def _find_unique(points: Floats) -> tuple[Floats, NDArray[np.intp]]:
+    """Return the different points, and which of them each is."""
+    indices: dict[bytes, int] = {}
+    which = np.array([indices.setdefault(point.tobytes(), len(indices)) for point in points])
+    first = np.unique(which, return_index=True)[1]
+    return points[first], which
 
 
 def _cover_means(num_rungs: int) -> Floats:
