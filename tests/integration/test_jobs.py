@@ -5,11 +5,12 @@ import json
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cluster_head import Head
+from ray._raylet import AuthenticationTokenLoader
 
 from tuner.errors import AddressError, InputError, JobNotFoundError
 from tuner.execute.jobs import Jobs, Submission
@@ -33,14 +34,16 @@ def there(tuner: Tuner, head: Head) -> Tuner:
 
 
 @pytest.fixture
-def jobs(head: Head, monkeypatch: pytest.MonkeyPatch) -> Jobs:
-    """The same cluster from this process."""
+def jobs(head: Head, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
+    """The same cluster from this process, which forgets its token afterwards."""
+    AuthenticationTokenLoader.instance().reset_cache()
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(head.token_file))
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "overwritten")
     said: list[str] = []
     found = Jobs.open(head.dashboard, said.append)
     assert not said
-    return found
+    yield found
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def find_files_with(text: str, *folders: Path) -> list[Path]:
