@@ -13,6 +13,7 @@ TunerError                      anything that tuner itself explains to the user
     ├── OutOfMemoryError        a training does not fit into its device's memory
     ├── ClusterError            Ray cannot be started or was lost
     ├── LedgerError             the record cannot be read or written
+    ├── SealedSplitError        a test split is asked for and its opening is not on record
     └── TrackingError           MLflow cannot be reached
 
 Every error takes one positional message, so that it survives pickling between Ray's processes. The message says where,
@@ -74,6 +75,10 @@ class ClusterError(RunError):
 
 class LedgerError(RunError):
     """The record of a search cannot be read or written."""
+
+
+class SealedSplitError(RunError):
+    """A test split is asked for and its opening is not on record."""
 
 
 class TrackingError(RunError):

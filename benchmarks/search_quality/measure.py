@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from search_quality.problems import MAX_EPOCHS, Problem
-from tuner.spec.search import Limits, Stage
+from tuner.spec.search import Limits, Narrow, Stage
 from tuner.spec.space import Config
 from tuner.strategy.simulate import Curve, Job, Policy, Search, simulate
+from tuner.strategy.stage_search import plan_epochs
 
 SHARES = (0.25, 0.5, 1.0)
 """Of the budget, after which the regret is measured."""
+COARSE_RUNGS = (1, 3, 9)
+COARSE_EPOCHS = COARSE_RUNGS[-1]
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,22 @@ def _ours(**settings: object) -> Callable[[Problem, int, int, int], Policy]:
     return build
 
 
+def _ours_coarse_then_fine(share: float) -> Callable[[Problem, int, int, int], Policy]:
+    """Build a coarse stage that plans to train a share of the budget, and a fine one in the narrowed space."""
+
+    def build(problem: Problem, workers: int, budget: int, seed: int) -> Policy:
+        a_trial = plan_epochs(Stage(name="coarse", trials=1000, max_epochs=COARSE_EPOCHS), COARSE_RUNGS) / 1000
+        coarse = Stage(name="coarse", trials=max(9, round(share * budget / a_trial)), max_epochs=COARSE_EPOCHS)
+        fine = Stage(name="fine", trials=budget, max_epochs=MAX_EPOCHS, narrow=Narrow())
+        return Search([coarse, fine], problem.space, seed=seed, limits=Limits(epochs=budget))
+
+    return build
+
+
 OURS: dict[str, Callable[[Problem, int, int, int], Policy]] = {
     "tuner": _ours(),
+    "tuner_coarse_fine": _ours_coarse_then_fine(1 / 3),
+    "tuner_coarse_fine_half": _ours_coarse_then_fine(1 / 2),
     "tuner_stopping": _ours(halving={"type": "stopping"}),
     "tuner_gp_rank": _ours(sampler="gp", halving={"rule": "rank"}),
     "tuner_gp_none": _ours(sampler="gp", halving=None),

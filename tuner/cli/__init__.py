@@ -11,12 +11,19 @@ from tuner.errors import TunerError
 
 # name: (module, what --help says); modules are imported when their command is called, since some take seconds
 COMMANDS = {
+    "init": ("init", "Write a commented search file for a data set and a budget."),
     "run": ("run", "Run a search, or go on with it where it was."),
     "validate": ("validate", "Check a search file and say everything that is wrong with it."),
+    "explain": ("explain", "Say what a key of a search file means, what it allows and what it is by default."),
     "schema": ("schema", "Print the JSON Schema of search files, for editors."),
     "ls": ("ls", "List the searches."),
     "show": ("show", "Show a search: its stages, its best trials, and why each trial ended."),
     "refine": ("refine", "Write the search that follows a search, its space narrowed, and do not run it."),
+    "report": ("report", "Write what came out of a search as one HTML page."),
+    "compare": ("compare", "Set two searches beside each other."),
+    "finalize": ("finalize", "Train a search's best configurations over seeds, and open the test set once."),
+    "predict": ("predict", "Say what a model makes of images."),
+    "reproduce": ("reproduce", "Train a trial of a search again, and state the difference."),
     "best": ("best", "Print a search's best configuration as YAML."),
     "train": ("train", "Train one configuration, without a search."),
     "export": ("export", "Write all trials of a search as a table."),
@@ -26,6 +33,7 @@ COMMANDS = {
     "jobs": ("jobs", "See, follow, await and stop the searches that were sent to a cluster."),
     "doctor": ("doctor", "Look over the whole chain that a search needs, and say what to mend."),
     "models": ("models", "List the families of networks, or the layers of one."),
+    "completion": ("completion", "Print the script by which a shell completes tuner's commands and options."),
 }
 
 

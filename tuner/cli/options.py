@@ -69,6 +69,11 @@ def warn(text: str) -> None:
     click.echo(f"warning: {text}", err=True)
 
 
+def hush_mlflow() -> None:
+    """Keep MLflow from drawing bars of its own where it copies files."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
 def find_tracking_uri(folder: Path) -> str:
     """Say where a search's runs go by its ledger; a search that was not tracked goes where a new one would.
 

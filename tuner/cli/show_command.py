@@ -23,15 +23,29 @@ if TYPE_CHECKING:
 @click.option(
     "--all", "everything", is_flag=True, help="Every trial, in the order in which they began, and why each ended."
 )
+@click.option(
+    "--trial", "number", type=click.IntRange(min=0), default=None, help="Explain this trial of the (last) stage."
+)
 @results_option
 @json_option
-def show(search: str, top: int, stage_name: str | None, everything: bool, results: Path, as_json: bool) -> None:
+def show(
+    search: str,
+    top: int,
+    stage_name: str | None,
+    everything: bool,
+    number: int | None,
+    results: Path,
+    as_json: bool,
+) -> None:
     r"""Show a search: its stages, its best trials, and why each trial ended.
+
+    Below the trials stands what their learning curves show, and what stopping some of them saved and cost.
 
     \b
     Examples:
         tuner show digits
         tuner show digits --all
+        tuner show digits --stage coarse --trial 7
         tuner show digits --stage coarse --top 20
         tuner show digits --json
     """
@@ -45,12 +59,16 @@ def show(search: str, top: int, stage_name: str | None, everything: bool, result
                 "stage": stage.name,
                 "ended": stage.attributes.get("ended"),
                 "narrowing": stage.attributes["narrowing"],
+                "audit": stage.attributes.get("audit"),
                 "trials": build_table(stage.trials()).to_pylist(),
                 "pareto": sorted(find_front(stage.trials(), stage.objective)),
             }
             for stage in stages
         ]
         click.echo(json.dumps({"search": search, "stages": document}, default=str, indent=2))
+        return
+    if number is not None:
+        print_trial(results / search, number, stage_name)
         return
     print_search(results / search, top=top, stage_name=stage_name, everything=everything)
 
@@ -69,6 +87,7 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
     everything : bool
         Whether to list all trials in their order, with the reason of each one's end.
     """
+    from tuner.report.explain import describe_audit, describe_diagnoses
     from tuner.report.leaderboard import describe_config, format_objective, format_seconds
     from tuner.track.best import find_front, rank_trials
     from tuner.track.ledger import Ledger
@@ -120,11 +139,20 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
         + (f", and the {len(front)} of the Pareto front" if further and not everything else ""),
         title_justify="left",
     )
-    titles = ("trial", attributes["metric"], *further, *(["front"] if further else []), "at epoch", "of", "state")
+    titles = (
+        "trial",
+        attributes["metric"],
+        *further,
+        *(["front"] if further else []),
+        "at epoch",
+        "of",
+        "state",
+        "curves",
+    )
     for title in (*titles, *(["why"] if everything else []), "config"):
         board.add_column(
             title,
-            justify="left" if title in {"front", "state", "config", "why"} else "right",
+            justify="left" if title in {"front", "state", "curves", "config", "why"} else "right",
             no_wrap=title not in {"config", "why"},
         )
     best = [trial for place, trial in enumerate(ranked) if place < top or trial.number in front]
@@ -138,10 +166,67 @@ def print_search(folder: Path, *, top: int, stage_name: str | None = None, every
             str(trial.best_epoch or "-"),
             str(len(trial.epochs)),
             trial.state,
+            trial.diagnosis.get("kind", ""),
             *([trial.reason] if everything else []),
             describe_config(trial.config, searched),
         )
     print_table(board)
+    if findings := [*describe_diagnoses(trials), *describe_audit(attributes.get("audit"))]:
+        click.echo("\n" + "\n".join(findings))
+
+
+def print_trial(folder: Path, number: int, stage_name: str | None) -> None:
+    """Print one trial: why it ended where it did, what its curves show, and every epoch.
+
+    Parameters
+    ----------
+    folder : Path
+        The search's folder.
+    number : int
+        The trial.
+    stage_name : str or None
+        Its stage; None for the last one.
+    """
+    from tuner.report.explain import describe_place, find_places
+    from tuner.report.leaderboard import describe_config, format_objective
+    from tuner.spec import load_text
+    from tuner.strategy.diagnose import ADVICE, KINDS
+    from tuner.strategy.halving import find_rungs
+    from tuner.track.best import find_trial
+
+    stage = choose_stages(folder, stage_name)[-1]
+    trial, metric = find_trial(stage, number), stage.attributes["metric"]
+    own = next(one for one in load_text(stage.attributes["spec"]).stages if one.name == stage.name)
+    trials = stage.trials()
+    places = find_places(trial, trials, find_rungs(own.halving, own.max_epochs), maximize=stage.maximize)
+    value = f"{format_objective(trial.value, metric)} at epoch {trial.best_epoch}" if trial.best_epoch else "no result"
+    click.echo(f"trial {number} of stage {stage.name} of search {folder.name}: {trial.state}, {metric} {value}")
+    click.echo(describe_config(trial.config, trial.config))
+    if trial.reason:
+        click.echo(f"why: {trial.reason}")
+    for place in places:
+        click.echo(f"at epoch {place.rung}: {describe_place(place, metric)}")
+    if trial.diagnosis:
+        kind = KINDS[trial.diagnosis["kind"]]
+        click.echo(f"curves: {kind}: {trial.diagnosis['text']}\nadvice: {ADVICE[kind]}")
+    table = Table(box=None, pad_edge=False, header_style="bold", title="", title_justify="left")
+    names = ("train_loss", "l2_share", "train_accuracy", "val_loss", "val_accuracy", "learning_rate", "update_ratio")
+    for title in ("epoch", *names):
+        table.add_column(title, justify="right", no_wrap=True)
+    for epoch, measured in enumerate(trial.epochs, start=1):
+        table.add_row(str(epoch), *(format_measured(name, measured.get(name, math.nan)) for name in names))
+    print_table(table)
+    if trial.error:
+        click.echo(trial.error)
+
+
+def format_measured(name: str, value: float) -> str:
+    """Write what an epoch measured: shares in percent, losses with four digits."""
+    if not math.isfinite(value):
+        return "-"
+    if name.endswith(("accuracy", "share")):
+        return f"{value:.2%}"
+    return f"{value:.4f}" if name.endswith("loss") else f"{value:.3g}"
 
 
 def choose_stages(folder: Path, stage_name: str | None) -> list["StageLedger"]:

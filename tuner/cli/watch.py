@@ -22,9 +22,18 @@ _ROWS = 8
 
 
 class PlainLines:
-    """Prints a line an event, and now and then, if there was progress, how far the search is."""
+    """Prints a line an event, and now and then, if there was progress, how far the search is.
 
-    def __init__(self, every_s: float = 10.0) -> None:
+    Parameters
+    ----------
+    is_error : bool
+        Whether to print to standard error, where the output is for scripts.
+    every_s : float
+        How often to look for progress.
+    """
+
+    def __init__(self, *, is_error: bool = False, every_s: float = 10.0) -> None:
+        self._is_error = is_error
         self._every_s = every_s
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -37,7 +46,7 @@ class PlainLines:
 
     def say(self, line: str) -> None:
         """Print a line."""
-        click.echo(f"{time.strftime('%H:%M:%S')} {line}")
+        click.echo(f"{time.strftime('%H:%M:%S')} {line}", err=self._is_error)
 
     def end(self) -> None:
         """Say for the last time how far it is."""

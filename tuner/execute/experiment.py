@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tuner.errors import InputError, LedgerError, SearchNotFoundError
 from tuner.execute.cluster import connected
 from tuner.execute.placement import place, refuse_useless_limits
-from tuner.execute.task import TrainFunction
+from tuner.execute.task import Manner, TrainFunction
 from tuner.execute.views import view_records
 from tuner.spec import dump_spec, load_text
 from tuner.spec.search import FinishedSearch, SearchSpec
@@ -102,40 +102,78 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
         ledger = Ledger.open(folder, create=True)
         refuse_another_spec(spec, ledger)
         if is_complete(spec, ledger):
-            if around.tracking_uri is not None and not (folder / _MIRRORED).exists():
-                with mirrored(folder, around, watcher) as mirror:  # the machine died before MLflow had everything
-                    mirror.notice()
+            if not (folder / _MIRRORED).exists():  # the machine died before MLflow had everything
+                mirror_rest(folder, around, watcher)
             return "complete"
         before = read_before(spec, around.results)
         sources = {} if ledger.stages() else read_sources(spec, around.results)  # the ledger has what was taken
-        for note in prepare(spec.data, around.cache).notes:
-            watcher.say(f"data: {note}")
-        loading = Thread(target=import_module, args=("tuner.execute.drive",), daemon=True)
-        with mirrored(folder, around, watcher) as mirror, connected(around.ray_address, meanwhile=loading) as nodes:
-            from tuner.execute.drive import SearchRun, drive, train_trial  # takes as long as Ray takes to start
+        return run_stages(spec, ledger, folder, around, watcher, before=before, sources=sources, train=train)
 
-            placement = place(spec.resources, nodes)
-            refuse_useless_limits(spec.limits, placement)
-            provenance = {**around.provenance, "search_id": search_id(ledger)}
-            run = SearchRun(
-                spec,
-                ledger,
-                folder,
-                around.cache,
-                placement,
-                before,
-                provenance,
-                watcher.say,
-                mirror.notice,
-                sources=sources,
-            )
-            watcher.begin(run)
-            with contextlib.ExitStack() as ending:  # each of these, whatever becomes of the others
-                ending.callback(watcher.end)
-                ending.callback(mirror.finish)
-                ending.callback(run.finish)
-                drive(run, placement, folder / "ray", train or train_trial)
-        return run.stop_reason or "complete"
+
+def run_stages(
+    spec: SearchSpec,
+    ledger: Ledger,
+    folder: Path,
+    around: Surroundings,
+    watcher: Watcher,
+    *,
+    before: Before | None = None,
+    sources: Mapping[str, tuple[TrialView, ...]] | None = None,
+    record: Mapping[str, Any] | None = None,
+    manner: Manner = Manner(),  # noqa: B008 it cannot change
+    train: TrainFunction | None = None,
+) -> str:
+    """Train the stages of a spec, whose folder is claimed, as far as its ledger does not have them.
+
+    Parameters
+    ----------
+    spec, ledger, folder, around, watcher, train
+        As for ``run_search``, and what it opened.
+    before : Before or None
+        What the space comes from.
+    sources : mapping
+        Other searches that are learnt from.
+    record : mapping
+        What else is recorded with every stage.
+    manner : Manner
+        How trials are trained and kept.
+
+    Returns
+    -------
+    str
+        Why it ended, as ``run_search`` says.
+    """
+    prepared = prepare(spec.data, around.cache)
+    for note in prepared.notes:
+        watcher.say(f"data: {note}")
+    loading = Thread(target=import_module, args=("tuner.execute.drive",), daemon=True)
+    with mirrored(folder, around, watcher) as mirror, connected(around.ray_address, meanwhile=loading) as nodes:
+        from tuner.execute.drive import SearchRun, drive, train_trial  # takes as long as Ray takes to start
+
+        placement = place(spec.resources, nodes)
+        refuse_useless_limits(spec.limits, placement)
+        known = {"search_id": search_id(ledger), "class_sizes": list(prepared.class_sizes)}
+        provenance = {**around.provenance, **known, **(record or {})}
+        run = SearchRun(
+            spec,
+            ledger,
+            folder,
+            around.cache,
+            placement,
+            before,
+            provenance,
+            watcher.say,
+            mirror.notice,
+            sources=sources,
+            manner=manner,
+        )
+        watcher.begin(run)
+        with contextlib.ExitStack() as ending:  # each of these, whatever becomes of the others
+            ending.callback(watcher.end)
+            ending.callback(mirror.finish)
+            ending.callback(run.finish)
+            drive(run, placement, folder / "ray", train or train_trial)
+    return run.stop_reason or "complete"
 
 
 @contextlib.contextmanager
@@ -216,6 +254,12 @@ def mirrored(folder: Path, around: Surroundings, watcher: Watcher) -> Iterator[M
             )
 
 
+def mirror_rest(folder: Path, around: Surroundings, watcher: Watcher) -> None:
+    """Send to MLflow what it lacks of a search in which nothing trains, if it is tracked."""
+    with mirrored(folder, around, watcher) as mirror:
+        mirror.notice()
+
+
 def refuse_another_spec(spec: SearchSpec, ledger: Ledger) -> None:
     """Check that a search that is gone on with is the one that was begun.
 
@@ -243,8 +287,8 @@ def refuse_another_spec(spec: SearchSpec, ledger: Ledger) -> None:
 
 def is_complete(spec: SearchSpec, ledger: Ledger) -> bool:
     """Tell whether every stage was run to its end."""
-    ended = {stage.name: stage.attributes.get("ended") for stage in ledger.stages()}
-    return all(ended.get(stage.name) == "complete" for stage in spec.stages)
+    begun = (ledger.stage(stage.name) for stage in spec.stages)
+    return all(stage is not None and stage.attributes.get("ended") == "complete" for stage in begun)
 
 
 def search_id(ledger: Ledger) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from tuner.errors import InputError, RunError
 from tuner.execute.placement import Placement
 from tuner.execute.stage_run import GPU_SECONDS, StageRun
-from tuner.execute.task import TrialTask
+from tuner.execute.task import Manner, TrialTask
 from tuner.spec import dump_spec, explain_misfit
 from tuner.spec.search import SearchSpec, Stage
 from tuner.spec.space import Space
@@ -88,6 +88,8 @@ class SearchRun:
         Seconds that only grow.
     sources : mapping from names to trials
         Other searches that a search that has not begun learns from.
+    manner : Manner
+        How its trials are trained and kept.
 
     Attributes
     ----------
@@ -110,6 +112,7 @@ class SearchRun:
         notice: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
         sources: Mapping[str, tuple[TrialView, ...]] | None = None,
+        manner: Manner = Manner(),  # noqa: B008 it cannot change
     ) -> None:
         self.spec = spec
         self.error: Exception | None = None
@@ -123,9 +126,11 @@ class SearchRun:
         self._notice = notice
         self._clock = clock
         self._sources = sources or {}
+        self._manner = manner
         self._lock = threading.RLock()  # whoever watches asks from another thread
         self._began: float | None = None  # with the first trial: waiting for machines is no search
-        self._elapsed_before: float = sum(stage.attributes.get("elapsed_s", 0.0) for stage in ledger.stages())
+        begun = [stage for own in spec.stages if (stage := ledger.stage(own.name)) is not None]
+        self._elapsed_before: float = sum(stage.attributes.get("elapsed_s", 0.0) for stage in begun)
         self._stage_began = self._stage_elapsed_before = 0.0
         self._time_kept = clock()
         self._ends = Ends(spec.limits, sign=1.0 if spec.objective.mode == "max" else -1.0)
@@ -187,6 +192,7 @@ class SearchRun:
                 gpu=self._placement.gpus > 0,
                 workers=self._placement.workers,
                 is_growing=stage.fidelity == "data",
+                is_whole=self._manner.is_whole,
                 epochs_recorded=ask.epochs_recorded,
             )
 
@@ -363,6 +369,7 @@ class SearchRun:
             folder=self._folder,
             say=self._say,
             first=self.spec.first if self._index == 0 else (),
+            manner=self._manner,
         )
 
     def _check_first(self, space: Space) -> None:

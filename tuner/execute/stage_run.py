@@ -1,5 +1,6 @@
 """One stage in progress: asks the strategy what to train and what to stop, and records both first."""
 
+import dataclasses
 import math
 import shutil
 from collections import deque
@@ -11,19 +12,20 @@ from typing import Any
 import numpy as np
 
 from tuner.errors import LedgerError
-from tuner.execute.task import LAST, MODEL
+from tuner.execute.task import LAST, MODEL, Manner
 from tuner.execute.views import read_cost, view_record
 from tuner.spec.search import Objective, Stage
 from tuner.spec.space import Config, Space
+from tuner.strategy.audit import audit_stage
+from tuner.strategy.diagnose import Diagnosis, Guess, diagnose
 from tuner.strategy.ends import Ends
 from tuner.strategy.halving import Decision
-from tuner.strategy.stage_search import StageSearch
+from tuner.strategy.stage_search import StageSearch, find_audited
 from tuner.strategy.trial_view import Before, State
 from tuner.strategy.warm_start import read_warm_start
 from tuner.track.artifacts import write_artifacts
 from tuner.track.ledger import End, StageLedger, TrialRecord
 
-CHECKPOINTS_KEPT = 5  # the best few of a stage keep their weights
 GPU_SECONDS = "gpu_seconds"  # of an epoch: its seconds times the GPUs that its trial held
 
 
@@ -62,6 +64,8 @@ class StageRun:
         Told, in one line, what is worth telling.
     first : sequence of configs
         What is tried before anything else: points of the space, or parts of such.
+    manner : Manner
+        How its trials are trained and kept.
 
     Notes
     -----
@@ -81,6 +85,7 @@ class StageRun:
         folder: Path,
         say: Callable[[str], None],
         first: Sequence[Config] = (),
+        manner: Manner = Manner(),  # noqa: B008 it cannot change
     ) -> None:
         self.ledger = ledger
         self._objective = objective
@@ -89,6 +94,7 @@ class StageRun:
         self._ends = ends
         self._folder = folder
         self._say = say
+        self._num_kept = manner.models_kept
         records = ledger.trials()
         in_order = sorted(records, key=lambda r: math.inf if r.ended is None else r.ended.timestamp())
         self._axis = "epochs" if stage.halving is None else stage.halving.axis
@@ -103,14 +109,20 @@ class StageRun:
             ends=ends,
             num_objectives=1 + len(objective.also),
             first=first,
+            repeats=manner.repeats,
             warm_start=read_warm_start(ledger.attributes.get("warm_start", [])),
             order=list_events(records),
         )
         ends.spend(sum(epoch.get(GPU_SECONDS, 0.0) for record in records for epoch in record.epochs))
         ended = [view.number for view in views if view.state not in {"running", "paused"}]
-        self._kept = sorted(ended, key=self._rank)[:CHECKPOINTS_KEPT]
+        self._kept = sorted(ended, key=self._rank)[: self._num_kept]
         self._waits_since = {record.number: record.reason for record in records if record.state == "paused"}
         self._interrupted = deque(record for record in records if record.state == "running")
+        self._epochs = {r.number: list(r.epochs) for r in records if r.state in {"running", "paused"}}
+        self._reached = 0.0
+        for record in records:
+            self._see_accuracies(record.epochs)
+        self._class_sizes = ledger.attributes.get("class_sizes")
 
     @property
     def has_next(self) -> bool:
@@ -167,6 +179,8 @@ class StageRun:
                     self.ledger.record_execution(number, execution)
                 numbers = {name: value for name, value in measured.items() if name != "execution"}
                 self.ledger.record_epoch(number, epoch, numbers, self._sign * value)
+                self._epochs.setdefault(number, []).append(numbers)
+                self._see_accuracies([numbers])
             decision = self._judge(number, epoch)
         if decision.state is not None:
             self._settle(number, decision.state, decision.reason)
@@ -177,7 +191,7 @@ class StageRun:
         if self.search.views[number].state not in {"running", "paused"}:
             return
         with self.ledger.batch():
-            self.ledger.end(number, state, reason, self._sign * self.search.views[number].best, error)
+            self._record_end(number, state, reason, error)
         self._settle(number, state, reason)
 
     def close(self, reason: str) -> Before:
@@ -201,8 +215,16 @@ class StageRun:
                 f"{self._folder}: the stage's files cannot be written ({error.strerror}); free space there, then run "
                 "the same command again"
             ) from error
-        self.ledger.set(ended=reason)
+        self.ledger.set(ended=reason, **self._audit())
         return self.search.close()
+
+    def _audit(self) -> dict[str, Any]:
+        """Estimate what stopping trials cost, if any could be stopped."""
+        stage, views = self.search.stage, list(self.search.views.values())
+        if stage.halving is None:
+            return {}
+        audited = find_audited(stage, self._seed, len(views))
+        return {"audit": dataclasses.asdict(audit_stage(views, audited, self.search.history.rungs))}
 
     def end_waiting(self) -> None:
         """Record the end of the trials that wait, if none of them will be gone on with."""
@@ -220,9 +242,27 @@ class StageRun:
             self.ledger.pause(number, epoch, decision.reason)
             self._waits_since[number] = decision.reason
         elif decision.state is not None:
-            best = self.search.views[number].best
-            self.ledger.end(number, decision.state, decision.reason, self._sign * best)
+            self._record_end(number, decision.state, decision.reason)
         return decision
+
+    def _record_end(self, number: int, state: End, reason: str, error: str = "") -> None:
+        """Record a trial's end, with what its curves look like."""
+        found = self._diagnose(number)
+        diagnosis = None if found is None else dataclasses.asdict(found)
+        self.ledger.end(number, state, reason, self._sign * self.search.views[number].best, error, diagnosis)
+
+    def _see_accuracies(self, epochs: Sequence[Mapping[str, float]]) -> None:
+        """Keep the best accuracy that the stage has reached."""
+        finite = filter(math.isfinite, (epoch.get("val_accuracy", math.nan) for epoch in epochs))
+        self._reached = max([self._reached, *finite])
+
+    def _diagnose(self, number: int) -> Diagnosis | None:
+        """Say what a trial's curves look like, if it has any and what a guess would reach is known."""
+        epochs = self._epochs.pop(number, None)
+        if not epochs or self._class_sizes is None:
+            return None
+        is_hinge = self.search.views[number].config.get("architecture") == "hog_svm"
+        return diagnose(epochs, Guess.of(self._class_sizes, is_hinge=is_hinge), reachable=self._reached)
 
     def _settle(self, number: int, state: State, reason: str) -> None:
         """After a trial's end, or that it waits, is on disk: see it, say it, and keep no more files than are needed."""
@@ -243,8 +283,8 @@ class StageRun:
         """Keep the weights of the best few trials, and the state of training of those that run."""
         (self.checkpoints(number) / LAST).unlink(missing_ok=True)
         kept = sorted({*self._kept, number}, key=self._rank)
-        self._kept = kept[:CHECKPOINTS_KEPT]
-        for other in kept[CHECKPOINTS_KEPT:]:
+        self._kept = kept[: self._num_kept]
+        for other in kept[self._num_kept :]:
             shutil.rmtree(self.checkpoints(other), ignore_errors=True)
 
 

@@ -13,6 +13,25 @@ MODEL = "model.pt"  # and the model of its best epoch
 
 
 @dataclass(frozen=True)
+class Manner:
+    """How trials are trained and kept; by default as in a search.
+
+    Attributes
+    ----------
+    repeats : int, at least 1
+        How often each configuration that is given is trained, one round of all after the other.
+    models_kept : int
+        Of how many trials, the best ones, the weights are kept.
+    is_whole : bool
+        Whether the validation images are trained on too.
+    """
+
+    repeats: int = 1
+    models_kept: int = 5
+    is_whole: bool = False
+
+
+@dataclass(frozen=True)
 class TrialTask:
     """Everything that a worker must know to train one trial, or to go on with it.
 
@@ -42,6 +61,8 @@ class TrialTask:
         How many processes train it together, each with ``cpus``.
     is_growing : bool
         Whether its epochs train on more and more of the images.
+    is_whole : bool
+        Whether it trains on the validation images too.
     epochs_recorded : int
         How many epochs the ledger has already; a resumed trial reports only later ones.
     """
@@ -59,6 +80,7 @@ class TrialTask:
     gpu: bool = False
     workers: int = 1
     is_growing: bool = False
+    is_whole: bool = False
     epochs_recorded: int = 0
 
     def __deepcopy__(self, memo: object) -> "TrialTask":

@@ -54,6 +54,7 @@ def train_alone(task: TrialTask, workers: "Workers | None" = None) -> Generator[
         checkpoint=task.folder / LAST,
         model=task.folder / MODEL,
         is_growing=task.is_growing,
+        is_whole=task.is_whole,
         workers=workers,
     )
     for result, _, acceleration in results:

@@ -79,6 +79,11 @@ def find_rungs(halving: Halving | None, max_epochs: int) -> tuple[int, ...]:
     return (max_epochs,) if halving is None else rungs(max_epochs, halving.min_epochs, halving.reduction)
 
 
+def is_drawn(number: int, audit: float, seed: int) -> bool:
+    """Tell whether a trial is among the share that is never stopped, by its number alone."""
+    return bool(np.random.default_rng((seed, number)).random() < audit)
+
+
 class SuccessiveHalving:
     """Halving: a trial is judged at each rung, and goes on, or ends, or waits to be gone on with.
 
@@ -137,9 +142,9 @@ class SuccessiveHalving:
 
     def is_audited(self, number: int) -> bool:
         """Tell whether a trial is one of those that are never stopped."""
-        if self._halving is None or self._seed is None:
-            return False
-        return bool(np.random.default_rng((self._seed, number)).random() < self._halving.audit)
+        return (
+            self._halving is not None and self._seed is not None and is_drawn(number, self._halving.audit, self._seed)
+        )
 
     def judge(self, number: int, epoch: int, history: History, room: Room | None = None) -> Decision:
         """Say what becomes of a trial after an epoch.

@@ -61,16 +61,19 @@ class FirstThen:
         If one of ``first`` is not a point of the space.
     """
 
-    def __init__(self, space: Space, first: Sequence[Config], then: Sampler) -> None:
+    def __init__(self, space: Space, first: Sequence[Config], then: Sampler, repeats: int = 1) -> None:
         for config in first:
             if not space.contains(config):
                 raise ValueError(f"{dict(config)} is not a point of the space")
         self.first = tuple(first)
+        self.num_first = len(self.first) * repeats
         self._then = then
 
     def ask(self, number: int, history: Iterable[TrialView]) -> dict[str, Scalar]:
         """Return the next given configuration, or else a suggestion; see `Sampler.ask`."""
-        return dict(self.first[number]) if number < len(self.first) else self._then.ask(number, history)
+        if number < self.num_first:
+            return dict(self.first[number % len(self.first)])
+        return self._then.ask(number, history)
 
 
 def choose_kind(stage: Stage, space: Space, num_objectives: int = 1) -> tuple[Kind, str]:
@@ -104,6 +107,7 @@ def build_sampler(
     *,
     seed: int,
     first: Sequence[Config],
+    repeats: int = 1,
     num_objectives: int = 1,
 ) -> Sampler:
     """Build what suggests the configurations of a stage.
@@ -121,6 +125,8 @@ def build_sampler(
     first : sequence of configs
         What the first trials train, before anything is suggested: points of the space, or parts of such, which the
         quasi-random sequence makes whole. What comes twice is trained once.
+    repeats : int, at least 1
+        How often that is trained, one round after the other.
     num_objectives : int, at least 1
         How many objectives there are.
     """
@@ -144,4 +150,4 @@ def build_sampler(
             sampler = GridSampler(space, seed=seed)
         case "random":
             sampler = RandomSampler(space, seed=seed)
-    return FirstThen(space, different, sampler) if different else sampler
+    return FirstThen(space, different, sampler, repeats) if different else sampler

@@ -13,7 +13,7 @@ from tuner.spec.space import Config, Space
 from tuner.strategy.ends import Ends
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.gaussian_sampler import GaussianSampler
-from tuner.strategy.halving import Decision, SuccessiveHalving, find_rungs
+from tuner.strategy.halving import Decision, SuccessiveHalving, find_rungs, is_drawn
 from tuner.strategy.history import History
 from tuner.strategy.narrow import Reason, carry, incumbents, narrow
 from tuner.strategy.pareto import FrontRule
@@ -49,6 +49,8 @@ class StageSearch:
         How many objectives there are; the first one stops and narrows.
     first : sequence of configs
         What is tried before anything else: points of the space, or parts of such.
+    repeats : int, at least 1
+        How often that is tried, one round after the other.
     warm_start : sequence of tuples of TrialView
         For each other search that is learnt from, what `warm_start.choose_trials` chose of it; the best are tried too.
 
@@ -76,6 +78,7 @@ class StageSearch:
         ends: Ends | None = None,
         num_objectives: int = 1,
         first: Sequence[Config] = (),
+        repeats: int = 1,
         warm_start: Sequence[tuple[TrialView, ...]] = (),
         order: Sequence[int] = (),
     ) -> None:
@@ -90,7 +93,7 @@ class StageSearch:
         belief = Belief(space)
         if not belief.is_empty and not earlier:
             first.append(belief.guesses)
-        own_seed = int(np.random.SeedSequence([seed, *stage.name.encode()]).generate_state(1)[0])
+        own_seed = _derive_own_seed(stage, seed)
         kind, reason = choose_kind(stage, space, num_objectives)
         self.choices = f"sampler {kind}, {reason}"
         if kind == "grid":  # which ends the stage when it is done
@@ -100,8 +103,10 @@ class StageSearch:
         stage_rungs = find_rungs(stage.halving, stage.max_epochs)
         forecaster = Forecaster(space, stage_rungs)
         model = GaussianSampler(space, forecaster, seed=own_seed)
-        self._sampler = build_sampler(kind, space, model, seed=own_seed, first=first, num_objectives=num_objectives)
-        self._num_first = len(self._sampler.first) if isinstance(self._sampler, FirstThen) else 0
+        self._sampler = build_sampler(
+            kind, space, model, seed=own_seed, first=first, repeats=repeats, num_objectives=num_objectives
+        )
+        self._num_first = self._sampler.num_first if isinstance(self._sampler, FirstThen) else 0
         rule = choose_rule(stage, kind, model, seed=own_seed, sign=sign)
         if rule is not None and num_objectives > 1:
             rule = FrontRule(rule)
@@ -235,6 +240,18 @@ class StageSearch:
 def derive_stage_seed(seed: int, index: int) -> int:
     """Derive the seed of a stage, counted from 0, from its search's."""
     return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
+
+
+def find_audited(stage: Stage, seed: int, num_trials: int) -> frozenset[int]:
+    """Find the numbers of a stage's trials that are never stopped; the seed is the stage's."""
+    if stage.halving is None:
+        return frozenset()
+    own_seed, audit = _derive_own_seed(stage, seed), stage.halving.audit
+    return frozenset(number for number in range(num_trials) if is_drawn(number, audit, own_seed))
+
+
+def _derive_own_seed(stage: Stage, seed: int) -> int:
+    return int(np.random.SeedSequence([seed, *stage.name.encode()]).generate_state(1)[0])
 
 
 def _in_order(trials: Sequence[TrialView], order: Sequence[int]) -> Iterator[TrialView]:

@@ -55,6 +55,22 @@ def describe_training(trial: TrialRecord, stage: StageLedger, search: str) -> Tr
     )
 
 
+def find_trial(stage: StageLedger, number: int) -> TrialRecord:
+    """Find a trial of a stage by its number.
+
+    Raises
+    ------
+    SearchNotFoundError
+        If there is none.
+    """
+    trials = stage.trials()
+    if number >= len(trials):
+        raise SearchNotFoundError(
+            f"search {stage.search!r} has no trial {number} in stage {stage.name!r}; it has 0 to {len(trials) - 1}"
+        )
+    return trials[number]
+
+
 def find_best(folder: Path, stage_name: str | None = None, number: int | None = None) -> TrainingSpec:
     """Find the best trial of a search and say how to train it again.
 
@@ -75,15 +91,9 @@ def find_best(folder: Path, stage_name: str | None = None, number: int | None = 
     stages = Ledger.open(folder).stages()
     chosen: list[tuple[TrialRecord, StageLedger]] = []
     for stage in reversed([stage for stage in stages if stage_name in {None, stage.name}]):
-        trials = stage.trials()
         if number is not None:
-            if number >= len(trials):
-                raise SearchNotFoundError(
-                    f"search {folder.name!r} has no trial {number} in stage {stage.name!r}; "
-                    f"it has 0 to {len(trials) - 1}"
-                )
-            return describe_training(trials[number], stage, folder.name)
-        chosen += [(trial, stage) for trial in rank_trials(trials, maximize=stage.maximize)[:1]]
+            return describe_training(find_trial(stage, number), stage, folder.name)
+        chosen += [(trial, stage) for trial in rank_trials(stage.trials(), maximize=stage.maximize)[:1]]
     if not chosen:
         raise SearchNotFoundError(
             f"search {folder.name!r} has no result"

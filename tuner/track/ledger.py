@@ -30,6 +30,7 @@ State = Literal["running", "paused", "complete", "stopped", "diverged", "failed"
 End = Literal["complete", "stopped", "diverged", "failed"]
 
 JOURNAL = "ledger.journal"
+FINAL = "final"  # the attribute of what was trained after the search: who contends, and over how many seeds
 _EPOCH = "epoch:"
 _OPTUNA_STATES = {
     "complete": TrialState.COMPLETE,
@@ -67,6 +68,8 @@ class TrialRecord:
         The traceback of a failed trial.
     execution : mapping
         How its device was used: precision and the like; empty before its first epoch.
+    diagnosis : mapping
+        What its curves looked like when it ended: ``kind`` and, for people, ``text``; empty where that is not known.
     """
 
     stage: str
@@ -81,6 +84,7 @@ class TrialRecord:
     ended: datetime.datetime | None
     error: str = ""
     execution: Mapping[str, Scalar] = field(default_factory=dict)
+    diagnosis: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
@@ -200,7 +204,15 @@ class StageLedger:
         with self.batch():
             self._storage.set_trial_user_attr(self._trial_id(number), "paused", {"epoch": epoch, "reason": reason})
 
-    def end(self, number: int, state: End, reason: str, value: float, error: str = "") -> None:
+    def end(
+        self,
+        number: int,
+        state: End,
+        reason: str,
+        value: float,
+        error: str = "",
+        diagnosis: Mapping[str, str] | None = None,
+    ) -> None:
         """Close a trial.
 
         Parameters
@@ -215,12 +227,15 @@ class StageLedger:
             Its best objective; not finite if it has none.
         error : str
             The traceback of a failed trial.
+        diagnosis : mapping or None
+            What its curves look like.
         """
         trial_id = self._trial_id(number)
         has_value = state in {"complete", "stopped"} and math.isfinite(value)
         optuna_state = _OPTUNA_STATES[state] if has_value or state != "complete" else TrialState.FAIL
         with self.batch():
-            ended = {"state": state, "reason": reason} | ({"error": error} if error else {})
+            ended: dict[str, Any] = {"state": state, "reason": reason} | ({"error": error} if error else {})
+            ended |= {"diagnosis": dict(diagnosis)} if diagnosis else {}
             self._storage.set_trial_user_attr(trial_id, "ended", ended)
             self._storage.set_trial_state_values(trial_id, state=optuna_state, values=[value] if has_value else None)
 
@@ -254,6 +269,7 @@ class StageLedger:
             ended=_utc(trial.datetime_complete),
             error=ended.get("error", ""),
             execution=attributes.get("execution", {}),
+            diagnosis=ended.get("diagnosis", {}),
         )
 
 
@@ -304,7 +320,15 @@ class Ledger:
         return cls(storage, folder.name, backend.batch)
 
     def stages(self) -> list[StageLedger]:
-        """Return the stages that have begun, in their order."""
+        """Return the stages of the search that have begun, in their order."""
+        return [stage for stage in self.everything() if FINAL not in stage.attributes]
+
+    def finals(self) -> list[StageLedger]:
+        """Return what was trained after the search to choose among its best, in its order."""
+        return [stage for stage in self.everything() if FINAL in stage.attributes]
+
+    def everything(self) -> list[StageLedger]:
+        """Return all that has begun, in its order: the stages of the search, and what came after it."""
         with _translated():
             studies = sorted(self._storage.get_all_studies(), key=lambda study: study._study_id)
         # a stage whose attributes were not written any more has not begun
@@ -315,8 +339,8 @@ class Ledger:
         ]
 
     def stage(self, name: str) -> StageLedger | None:
-        """Return one stage, or None if it has not begun."""
-        return next((stage for stage in self.stages() if stage.name == name), None)
+        """Return one stage, of the search or after it, or None if it has not begun."""
+        return next((stage for stage in self.everything() if stage.name == name), None)
 
     def begin_stage(self, name: str, *, maximize: bool, **attributes: Any) -> StageLedger:
         """Open a stage and record what it was begun with.

@@ -24,8 +24,10 @@ from mlflow.exceptions import MlflowException
 
 from tuner.errors import LedgerError, SearchNotFoundError, TrackingError
 from tuner.track.address import hide_password
+from tuner.track.artifacts import CARD
 from tuner.track.best import find_front, rank_trials
-from tuner.track.ledger import Ledger, StageLedger, TrialRecord
+from tuner.track.ledger import FINAL, Ledger, StageLedger, TrialRecord
+from tuner.track.registry import register
 
 _BATCH = 900  # a batch may hold 1,000 metrics, 100 params and 100 tags
 _STATUS = {
@@ -77,6 +79,7 @@ class Mirror:
         self._opened: MlflowClient | None = None
         self._runs: dict[tuple[str, int | None], _Run] = {}
         self._experiment_id: str | None = None
+        self._outcomes_sent: dict[str, int] = {}
 
     def sync(self, *, settle: bool = False) -> None:
         """Send what MLflow lacks.
@@ -94,7 +97,7 @@ class Mirror:
             If MLflow is away or refuses; what was sent stays sent, the rest waits for the next pass.
         """
         try:
-            for stage in self._ledger.stages():
+            for stage in self._ledger.everything():
                 if self._experiment_id is None:
                     self._discover(stage.search, stage.attributes["search_id"])
                 self._sync_stage(stage, settle)
@@ -105,6 +108,39 @@ class Mirror:
             self._runs.clear()
             said = f"MLflow at {self._uri} does not take what was recorded: {error}"
             raise TrackingError(hide_password(said)) from error
+
+    def send_report(self, path: Path) -> bool:
+        """Send a file to the parent run of the last stage that has one.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+
+        Returns
+        -------
+        bool
+            Whether there is such a run: a search that was never tracked has none.
+
+        Raises
+        ------
+        LedgerError
+            If the ledger cannot be read.
+        TrackingError
+            If MLflow is away or refuses.
+        """
+        try:
+            for stage in reversed(self._ledger.stages()):
+                if self._experiment_id is None:
+                    self._discover(stage.search, stage.attributes["search_id"])
+                if (parent := self._runs.get((stage.name, None))) is not None:
+                    self._client.log_artifact(parent.run_id, str(path))
+                    return True
+        except LedgerError:
+            raise
+        except Exception as error:  # a store is SQL, HTTP or a plugin, each with errors of its own
+            raise TrackingError(hide_password(f"MLflow at {self._uri} does not take {path}: {error}")) from error
+        return False
 
     @property
     def _client(self) -> MlflowClient:
@@ -154,11 +190,18 @@ class Mirror:
         state = "complete" if attributes.get("ended") else "interrupted" if settle else "running"
         if parent.state != state:
             self._end_parent(stage, attributes, parent, state)
+        opened = [opening for opening in attributes.get("openings", []) if "outcome" in opening]
+        if opened and self._outcomes_sent.get(stage.name, 0) != len(opened):
+            self._send_outcome(stage, attributes, parent, opened[-1])
+            self._outcomes_sent[stage.name] = len(opened)
 
     def _create_parent(self, stage: StageLedger, attributes: Mapping[str, Any]) -> _Run:
         keys = ("search_id", "versions", "seed", "git_commit", "git_dirty", "index")
         tags = {f"tuner.{key}": _text(attributes[key]) for key in keys if attributes.get(key) is not None}
         tags |= {"tuner.stage": stage.name, "tuner.state": "running", "tuner.objective": attributes["metric"]}
+        if FINAL in attributes:
+            is_whole = attributes[FINAL].get("retrained")
+            tags["tuner.final"] = "trained on the validation images too" if is_whole else "the best over several seeds"
         if attributes.get("git_commit"):
             tags["mlflow.source.git.commit"] = attributes["git_commit"]
         return self._create((stage.name, None), f"{stage.name} stage", tags, None)
@@ -208,6 +251,7 @@ class Mirror:
         if state != run.state:
             tags_now += [RunTag("tuner.state", state), RunTag("tuner.reason", trial.reason or state)]
             tags_now += [RunTag("tuner.error", trial.error[-5000:])] if trial.error else []
+            tags_now += [RunTag("tuner.diagnosis", trial.diagnosis["kind"])] if trial.diagnosis else []
         for batch in _batches(trial, run.epochs, str(attributes["metric"])):
             self._client.log_batch(run.run_id, batch)
         if params or tags_now:
@@ -243,10 +287,39 @@ class Mirror:
             values |= {f"{end}_trials": sum(trial.state == end for trial in trials) for end in ("complete", "stopped")}
             best = rank_trials(trials, maximize=stage.maximize)
             values |= {f"best_{attributes['metric']}": best[0].value} if best else {}
+            values |= _measure_audit(attributes.get("audit"))
             metrics = [Metric(key, value, now, 0) for key, value in values.items()]
         tags = [RunTag("tuner.state", state), RunTag("tuner.reason", attributes.get("ended") or state)]
         self._client.log_batch(parent.run_id, metrics, tags=tags)
         self._set_status(parent, state, None)
+
+    def _send_outcome(
+        self, stage: StageLedger, attributes: Mapping[str, Any], parent: _Run, opening: Mapping[str, Any]
+    ) -> None:
+        """Send what the test set said, and register the model; twice is as good as once."""
+        outcome, folder = opening["outcome"], self._folder / "artifacts" / stage.name
+        test, model = outcome["test"], outcome["model"]
+        self._client.log_artifacts(parent.run_id, str(folder))
+        names = ("accuracy", "top5_accuracy", "superclass_accuracy", "loss", "calibration_error")
+        now = int(datetime.datetime.fromisoformat(opening["time"]).timestamp() * 1000)
+        metrics = [Metric(f"test_{name}", test[name], now, 0) for name in names if test[name] is not None]
+        tags = {
+            "tuner.test_opened": f"{opening['time']}, opening {opening['number']} of this search",
+            "tuner.winner": outcome["winner"],
+            "tuner.warnings": "; ".join(outcome["warnings"]) or "none",
+        }
+        held = self._client.get_run(parent.run_id).data.tags.get("tuner.test_opened")
+        if held != tags["tuner.test_opened"]:
+            self._client.log_batch(parent.run_id, metrics, tags=[RunTag(key, value) for key, value in tags.items()])
+        about = {
+            "tuner.search_id": attributes["search_id"],
+            "tuner.trial": model["trial"],
+            "tuner.sha256": model["sha256"],
+            "tuner.data": outcome["data"]["train"],
+        }
+        about |= {f"config.{name}": str(value) for name, value in model["config"].items()}
+        card = (folder / CARD).read_text()
+        register(self._client, stage.search, parent.run_id, "mlflow_model", about, card)
 
     def _tag_front(self, stage: StageLedger, trials: list[TrialRecord], parent: _Run) -> None:
         """Tag the trials on the Pareto front, and no longer those that left it since a limit ended the stage before."""
@@ -289,6 +362,7 @@ def find_comparison(tracking_uri: str, search: str, num_trials: int = 8) -> str:
     experiment = client.get_experiment_by_name(search)
     only_stages = "tags.`tuner.objective` != ''"
     parents = client.search_runs([experiment.experiment_id], only_stages) if experiment else []
+    parents = [run for run in parents if "tuner.final" not in run.data.tags]
     if experiment is None or not parents:
         raise SearchNotFoundError(
             f"MLflow at {hide_password(tracking_uri)} has no search {search!r}; send it with: tuner sync {search}"
@@ -352,6 +426,16 @@ def _batches(trial: TrialRecord, epochs_held: int, objective: str) -> Iterator[l
         batch += metrics
     if batch:
         yield batch
+
+
+def _measure_audit(audit: Mapping[str, Any] | None) -> dict[str, float]:
+    """Name what is known of the cost of stopping trials, as metrics of the stage."""
+    if audit is None:
+        return {}
+    values = {f"audit_{name}": audit[name] for name in ("num_audited", "false_stops", "low", "high")}
+    values |= {f"audit_rank_correlation_epoch_{worth['rung']}": worth["correlation"] for worth in audit["rungs"]}
+    values["audit_saved_epochs"] = audit["epochs_unstopped"] - audit["epochs"]
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _milliseconds(at: datetime.datetime | None) -> int | None:

@@ -23,9 +23,10 @@ def build_table(trials: Iterable[TrialRecord]) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        Columns: stage, trial, state, reason, value (the objective at the best epoch), best_epoch, epochs, seconds,
-        seed, started, ended; ``config.NAME`` for every hyperparameter, null where the trial has none such;
-        ``execution.NAME`` for how the device was used; and what was measured at the best epoch under its own name.
+        Columns: stage, trial, state, reason, diagnosis (what its curves look like), value (the objective at the best
+        epoch), best_epoch, epochs, seconds, seed, started, ended; ``config.NAME`` for every hyperparameter, null where
+        the trial has none such; ``execution.NAME`` for how the device was used; and what was measured at the best epoch
+        under its own name.
     """
     rows = [_row(trial) for trial in trials]
     columns = dict.fromkeys(key for row in rows for key in row)
@@ -49,6 +50,7 @@ def _row(trial: TrialRecord) -> dict[str, Any]:
         "trial": trial.number,
         "state": trial.state,
         "reason": trial.reason,
+        "diagnosis": trial.diagnosis.get("kind"),
         "value": trial.value if trial.best_epoch else None,
         "best_epoch": trial.best_epoch,
         "epochs": len(trial.epochs),

@@ -13,7 +13,7 @@ from tuner.spec.hyperparameters import build_hyperparameters
 from tuner.spec.search import DataSpec, Objective
 from tuner.spec.space import Config
 from tuner.train.acceleration import Acceleration
-from tuner.train.data import ImageSplits, load_splits
+from tuner.train.data import ImageSplits, join_validation, load_splits
 from tuner.train.loop import EpochResult, Trainer
 from tuner.train.workers import Workers
 
@@ -48,6 +48,7 @@ def run_training(
     checkpoint: Path | None = None,
     model: Path | None = None,
     is_growing: bool = False,
+    is_whole: bool = False,
     workers: Workers | None = None,
 ) -> Iterator[Progress]:
     """Train one configuration and yield what is known after each epoch.
@@ -78,12 +79,15 @@ def run_training(
         Where the best epoch's model is kept.
     is_growing : bool
         Whether epoch ``n`` trains on ``n / max_epochs`` of the training images rather than all.
+    is_whole : bool
+        Whether the validation images are trained on too; the model that is kept is then the latest epoch's, for no
+        image is left to tell a better one.
     workers : Workers or None
         This process among those that train together; files are written by the first. None for one alone.
     """
     trainer = Trainer(
         build_hyperparameters(config),
-        _load_splits(data, cache),
+        _load_splits(data, cache, is_whole=is_whole),
         max_epochs=max_epochs,
         seed=seed,
         device=device,
@@ -102,15 +106,16 @@ def run_training(
         best = value if is_best else best
         if writes and checkpoint is not None and result.epoch > known:
             trainer.save(checkpoint)
-        if writes and model is not None and is_best and result.epoch == trainer.epoch:
+        if writes and model is not None and (is_best or is_whole) and result.epoch == trainer.epoch:
             trainer.save_model(model)
         yield Progress(result, is_best, trainer.acceleration)
 
 
 @functools.lru_cache(maxsize=1)
-def _load_splits(data: DataSpec, cache: Path) -> ImageSplits:
+def _load_splits(data: DataSpec, cache: Path, *, is_whole: bool) -> ImageSplits:
     """Load what the trial before had in this process too: the mean over all images alone takes 0.15 s."""
-    return load_splits(data, cache)
+    splits = load_splits(data, cache)
+    return join_validation(splits) if is_whole else splits
 
 
 def use_threads(number: int) -> None:

@@ -121,6 +121,32 @@ def test_how_a_device_was_used_is_recorded_apart_from_the_numbers(tmp_path: Path
     assert build_table([trial])["execution.precision"].to_pylist() == ["float32"]
 
 
+def test_what_a_trials_curves_look_like_is_recorded_when_it_ends(tmp_path: Path) -> None:
+    folder = tmp_path / "search"
+    folder.mkdir()
+    spec = load_text(SPEC, overrides=("stages.coarse.halving=none", *RANDOM))
+    provenance = {"search_id": "0", "versions": {}, "class_sizes": [10] * 10}
+
+    def open_again() -> SearchRun:
+        ledger = Ledger.open(folder, create=True)
+        return SearchRun(
+            spec, ledger, folder, folder, Placement(1, 0, 1), None, provenance, lambda _: None, lambda: None
+        )
+
+    run = open_again()
+    for killed_after in (2, 4):  # what was recorded before counts too
+        task = run.next_task()
+        assert task is not None
+        for epoch in range(task.epochs_recorded + 1, killed_after + 1):
+            run.report(task, {**measure(task, epoch), "train_accuracy": 0.1, "val_accuracy": 0.1, "train_loss": 2.3})
+        run = open_again()
+    play(run)
+    first, *others = Ledger.open(folder).stages()[0].trials()
+    assert (first.state, first.diagnosis["kind"]) == ("complete", "dead")
+    assert {trial.diagnosis["kind"] for trial in others if trial.state == "diverged"} == {"diverged"}
+    assert build_table([first])["diagnosis"].to_pylist() == [first.diagnosis["kind"]]
+
+
 def test_a_stage_says_whether_its_trials_train_on_growing_data(tmp_path: Path) -> None:
     run = open_run(tmp_path / "search", changes=("stages.coarse.fidelity=data",))
     grown: dict[str, set[bool]] = {}

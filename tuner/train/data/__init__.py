@@ -4,13 +4,16 @@ Nothing here imports torch, so that a driver can prepare data without paying for
 """
 
 from tuner.train.data.images import LabelledImages
+from tuner.train.data.opening import Opening
 from tuner.train.data.prepare import PreparedData, open_images, prepare, prepare_test
-from tuner.train.data.splits import ImageSplits, load_splits, open_splits
+from tuner.train.data.splits import ImageSplits, join_validation, load_splits, open_splits
 
 __all__ = [
     "ImageSplits",
     "LabelledImages",
+    "Opening",
     "PreparedData",
+    "join_validation",
     "load_splits",
     "open_images",
     "open_splits",

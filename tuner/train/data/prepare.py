@@ -12,6 +12,7 @@ from tuner.spec.search import DataSpec
 from tuner.train.data.cache import build_once, hash_content, map_images
 from tuner.train.data.files import name_some
 from tuner.train.data.images import LabelledImages, describe_imbalance
+from tuner.train.data.opening import Opening
 from tuner.train.data.sources import Source, find_source
 
 DECODING = 2  # a new number makes every cached image be decoded again: raise it when the same bytes decode otherwise
@@ -69,7 +70,7 @@ def prepare(data: DataSpec, cache_folder: Path) -> PreparedData:
     return _prepare(find_source(data, cache_folder / DOWNLOADS, "train", None), cache_folder)
 
 
-def prepare_test(data: DataSpec, cache_folder: Path, train: PreparedData) -> PreparedData:
+def prepare_test(data: DataSpec, cache_folder: Path, train: PreparedData, opening: Opening) -> PreparedData:
     """Decode a data set's test split: only for the one look at it after all searching.
 
     Parameters
@@ -78,6 +79,8 @@ def prepare_test(data: DataSpec, cache_folder: Path, train: PreparedData) -> Pre
         As for ``prepare``.
     train : PreparedData
         The training split, which says what the labels mean and of what size images are.
+    opening : Opening
+        That it is on record; without it, a SealedSplitError.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def prepare_test(data: DataSpec, cache_folder: Path, train: PreparedData) -> Pre
         As ``prepare``, and if the images or classes are not those of the training split.
     """
     _make_folder(cache_folder)
-    source = find_source(data, cache_folder / DOWNLOADS, "test", train.class_names)
+    source = find_source(data, cache_folder / DOWNLOADS, "test", train.class_names, opening)
     test = _prepare(source, cache_folder)
     if test.image_shape != train.image_shape:
         raise DataError(

@@ -14,6 +14,7 @@ from tuner.train.data.files import StoredFile, find_local
 from tuner.train.data.folder import find_folder, list_classes, list_images, load_folder
 from tuner.train.data.idx import DEBIAN_FASHION, DIGITS, FASHION, find_idx, load_idx, require_idx
 from tuner.train.data.images import LabelledImages
+from tuner.train.data.opening import Opening
 from tuner.train.data.parquet import Columns, find_columns, find_split, load_parquet
 from tuner.train.data.svhn import load_svhn
 
@@ -47,7 +48,13 @@ class Source(NamedTuple):
     load: Callable[[BinaryIO], LabelledImages]
 
 
-def find_source(data: DataSpec, downloads: Path, split: Split, class_names: tuple[str, ...] | None) -> Source:
+def find_source(
+    data: DataSpec,
+    downloads: Path,
+    split: Split,
+    class_names: tuple[str, ...] | None,
+    opening: Opening | None = None,
+) -> Source:
     """Find the files of a split, downloading them if they can be.
 
     Parameters
@@ -60,12 +67,16 @@ def find_source(data: DataSpec, downloads: Path, split: Split, class_names: tupl
         train or test.
     class_names : tuple of str or None
         What the labels of a test split mean; None for a training split.
+    opening : Opening or None
+        That a test split's opening is on record; without it, a SealedSplitError.
 
     Raises
     ------
     DataError
         If a file is missing.
     """
+    if split != "train":
+        Opening.check(opening)
     if data.name == "digits":
         path = find_digits()
         return Source(

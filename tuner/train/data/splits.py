@@ -1,5 +1,6 @@
 """The split into training and validation, and what images are normalised by."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,19 @@ def load_splits(data: DataSpec, cache_folder: Path, seed: int = 0) -> ImageSplit
         Fixed unless given, so that all searches of a data set validate with the same images.
     """
     return open_splits(prepare(data, cache_folder), data, seed)
+
+
+def join_validation(splits: ImageSplits) -> ImageSplits:
+    """Return the splits with the validation images trained on too, as for the last training of all.
+
+    What is measured on them then is not validation any more.
+    """
+    train = np.union1d(splits.train, splits.validation)
+    mean, std = measure_channels(splits.images, train)
+    order = None if splits.order is None else train[order_stratified(splits.labels[train], ORDER_SEED)]
+    return dataclasses.replace(
+        splits, train=train, mean=mean, std=std, order=order, identity=f"{splits.identity} trained on whole"
+    )
 
 
 def measure_channels(

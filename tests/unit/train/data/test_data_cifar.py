@@ -14,7 +14,7 @@ import pytest
 
 from tuner.errors import DataError
 from tuner.spec.search import DataSpec
-from tuner.train.data import load_splits, open_images, prepare, prepare_test
+from tuner.train.data import Opening, load_splits, open_images, prepare, prepare_test
 
 CIFAR100 = Path(__file__).parents[4] / "../shared/data/cifar100"
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 3072), dtype=np.uint8)
@@ -61,7 +61,7 @@ def test_photographs_have_their_rows_and_colours_in_place(tmp_path: Path) -> Non
     assert opened.class_names == ("a", "b", "c", "d")
     assert opened.superclasses is not None
     assert opened.superclasses.tolist() == [0, 1, 0, 1]
-    test = open_images(prepare_test(spec, tmp_path / "cache", train))
+    test = open_images(prepare_test(spec, tmp_path / "cache", train, Opening(print)))
     np.testing.assert_array_equal(test.images, 255 - opened.images)
     splits = load_splits(spec, tmp_path / "cache")
     np.testing.assert_array_equal(splits.superclasses, [0, 1, 0, 1])
@@ -143,4 +143,4 @@ def test_the_real_classes_are_of_the_superclasses_that_are_published(tmp_path: P
     members = {name for name, of in zip(train.class_names, opened.superclasses, strict=True) if of == 0}
     assert members == {"beaver", "dolphin", "otter", "seal", "whale"}
     assert coarse.class_names[0] == "aquatic_mammals"
-    assert prepare_test(spec, tmp_path / "cache", train).num_images == 100
+    assert prepare_test(spec, tmp_path / "cache", train, Opening(print)).num_images == 100

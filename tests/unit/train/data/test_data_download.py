@@ -23,7 +23,7 @@ from torchvision import datasets
 
 from tuner.errors import DataError
 from tuner.spec.search import DataSpec
-from tuner.train.data import open_images, prepare, prepare_test
+from tuner.train.data import Opening, open_images, prepare, prepare_test
 from tuner.train.data.download import Download, fetch, find_downloads, unpack
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -288,7 +288,7 @@ def test_a_data_set_is_downloaded_as_torchvision_knows_it(
     train = prepare(DataSpec(name="mnist"), tmp_path)
     np.testing.assert_array_equal(open_images(train).images[..., 0], images)
     assert {name for name, _ in server.asked} == {"train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"}
-    test = prepare_test(DataSpec(name="mnist"), tmp_path, train)
+    test = prepare_test(DataSpec(name="mnist"), tmp_path, train, Opening(print))
     assert test.num_images == 3
     assert prepare(DataSpec(name="mnist", download=False), tmp_path) == train
     assert "t10k-labels-idx1-ubyte.gz" in list_files(tmp_path / "downloads" / "mnist")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tuner.errors import DataError
 from tuner.spec.search import DataSpec
-from tuner.train.data import load_splits, open_images, prepare, prepare_test
+from tuner.train.data import Opening, load_splits, open_images, prepare, prepare_test
 
 RANDOM = np.random.default_rng(0).integers(0, 256, (64, 40, 40, 3), dtype=np.uint8)
 
@@ -45,7 +45,7 @@ def test_a_folder_is_a_class(tmp_path: Path) -> None:
     np.testing.assert_array_equal(opened.images, RANDOM[:8, :6, :5])
     assert opened.labels.tolist() == [0] * 4 + [1] * 4
     assert (train.class_names, train.class_sizes, train.notes) == (("ape", "cat"), (4, 4), ())
-    test = open_images(prepare_test(spec, tmp_path / "cache", train))
+    test = open_images(prepare_test(spec, tmp_path / "cache", train, Opening(print)))
     np.testing.assert_array_equal(test.images, RANDOM[:2, :6, :5])
 
 
@@ -54,7 +54,7 @@ def test_classes_can_stand_in_the_folder_itself_but_then_there_is_no_test_split(
     train = prepare(spec, tmp_path / "cache")
     assert train.num_images == 8
     with pytest.raises(DataError, match="there is no test split, for its classes stand in the folder itself"):
-        prepare_test(spec, tmp_path / "cache", train)
+        prepare_test(spec, tmp_path / "cache", train, Opening(print))
 
 
 def test_a_class_in_the_test_split_alone_is_refused(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_class_in_the_test_split_alone_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "data" / "test", 2, ("ape", "dog"))
     spec = build_spec(tmp_path / "data")
     with pytest.raises(DataError, match="the classes must be those of the training split, found dog"):
-        prepare_test(spec, tmp_path / "cache", prepare(spec, tmp_path / "cache"))
+        prepare_test(spec, tmp_path / "cache", prepare(spec, tmp_path / "cache"), Opening(print))
 
 
 def test_content_is_known_wherever_it_lies_and_told_apart(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_imagenet_has_a_folder_val_and_takes_all_colours(tmp_path: Path) -> None
     assert (train.image_shape, train.class_names) == ((16, 16, 3), ("n01440764", "n01443537"))
     assert train.class_sizes == (6, 4)
     assert train.notes == ("the classes differ in size: n01440764 has 6 images, n01443537 has 4",)
-    assert prepare_test(spec, tmp_path / "cache", train).num_images == 2
+    assert prepare_test(spec, tmp_path / "cache", train, Opening(print)).num_images == 2
 
 
 def test_what_does_not_decode_is_named_counted_and_left_out(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tuner.errors import DataError
 from tuner.spec.search import DataSpec
-from tuner.train.data import load_splits, open_images, prepare, prepare_test
+from tuner.train.data import Opening, load_splits, open_images, prepare, prepare_test
 from tuner.train.data.idx import DEBIAN_FASHION, FASHION
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 5, 4), dtype=np.uint8)
@@ -47,7 +47,7 @@ def test_images_and_labels_come_out_as_they_went_in(is_compressed: bool, tmp_pat
     assert train.notes == ()
     np.testing.assert_array_equal(open_images(train).images[..., 0], IMAGES)
     np.testing.assert_array_equal(open_images(train).labels, LABELS)
-    test = open_images(prepare_test(spec, tmp_path / "cache", train))
+    test = open_images(prepare_test(spec, tmp_path / "cache", train, Opening(print)))
     np.testing.assert_array_equal(test.images[..., 0], IMAGES[:3])
 
 
@@ -57,10 +57,10 @@ def test_a_test_split_must_have_the_classes_and_size_of_the_training_split(tmp_p
     train = prepare(spec, tmp_path / "cache")
     write_idx(tmp_path / "a", IMAGES[:3, 1:], LABELS[:3], prefix="t10k")
     with pytest.raises(DataError, match=r"\(5, 4, 1\), found \(4, 4, 1\)"):
-        prepare_test(spec, tmp_path / "cache", train)
+        prepare_test(spec, tmp_path / "cache", train, Opening(print))
     write_idx(tmp_path / "a", IMAGES, LABELS + 1, prefix="t10k")
     with pytest.raises(DataError, match=r"labels must be 0 to 9, for 10 named classes; row 9 has 10"):
-        prepare_test(spec, tmp_path / "cache", train)
+        prepare_test(spec, tmp_path / "cache", train, Opening(print))
 
 
 def test_mnist_and_fashion_mnist_have_names_of_their_own(tmp_path: Path) -> None:
@@ -121,4 +121,4 @@ def test_the_real_fashion_mnist_is_found_where_debian_puts_it(tmp_path: Path) ->
     assert [opened.class_names[label] for label in opened.labels[:3]] == ["Ankle boot", "T-shirt/top", "T-shirt/top"]
     assert opened.images.mean() / 255 == pytest.approx(0.2860, abs=1e-4)  # as is widely published
     assert len(load_splits(spec, tmp_path).train) == 4800
-    assert prepare_test(spec, tmp_path, prepared).class_sizes == (1000,) * 10
+    assert prepare_test(spec, tmp_path, prepared, Opening(print)).class_sizes == (1000,) * 10

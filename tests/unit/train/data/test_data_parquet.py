@@ -13,7 +13,7 @@ from PIL import Image
 
 from tuner.errors import DataError
 from tuner.spec.search import DataSpec
-from tuner.train.data import open_images, prepare, prepare_test
+from tuner.train.data import Opening, open_images, prepare, prepare_test
 
 LABELS = [1, 0, 1, 0, 2, 2, 1, 0]
 Colours = tuple[NDArray[np.uint8], list[bytes]]
@@ -205,11 +205,11 @@ def test_the_test_split_means_the_same_classes(write: Write, colours: Colours, t
     cache = tmp_path / "cache"
     train = prepare(write(colours[1], ["b", "a", "b", "a", "c", "c", "b", "a"]), cache)
     spec = write(colours[1][:2], ["c", "b"], split="test")
-    test = prepare_test(spec, cache, train)
+    test = prepare_test(spec, cache, train, Opening(print))
     assert test.class_names == train.class_names
     np.testing.assert_array_equal(open_images(test).labels, [2, 1])
     with pytest.raises(DataError, match="row 1 has the label 'z', no class of the training split"):
-        prepare_test(write(colours[1][:2], ["c", "z"], split="test"), cache, train)
+        prepare_test(write(colours[1][:2], ["c", "z"], split="test"), cache, train, Opening(print))
 
 
 def test_the_test_split_has_images_of_the_same_size(
@@ -218,4 +218,4 @@ def test_the_test_split_has_images_of_the_same_size(
     train = prepare(write(colours[1], LABELS), tmp_path / "cache")
     spec = write([encode(np.zeros((6, 6, 3), np.uint8))], [0], split="test")
     with pytest.raises(DataError, match=r"\(6, 5, 3\), found \(6, 6, 3\)"):
-        prepare_test(spec, tmp_path / "cache", train)
+        prepare_test(spec, tmp_path / "cache", train, Opening(print))

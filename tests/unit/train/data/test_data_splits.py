@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tuner.errors import DataError
 from tuner.spec.search import DataSpec
-from tuner.train.data import ImageSplits, load_splits, open_images, open_splits, prepare, prepare_test
+from tuner.train.data import ImageSplits, Opening, load_splits, open_images, open_splits, prepare, prepare_test
 from tuner.train.data.digits import find_digits, load_digits
 from tuner.train.data.splits import measure_channels
 from tuner.train.data.stratify import draw_first, draw_stratified, order_stratified
@@ -93,7 +93,7 @@ def test_digits_for_testing_are_apart_and_always_the_same(cache: Path) -> None:
     with gzip.open(find_digits(), "rt") as file:
         table = np.loadtxt(file, delimiter=",")
     train = prepare(DataSpec(name="digits"), cache)
-    test = prepare_test(DataSpec(name="digits"), cache, train)
+    test = prepare_test(DataSpec(name="digits"), cache, train, Opening(print))
     assert (train.num_images, test.num_images) == (1438, 359)
     both = [open_images(one) for one in (train, test)]
     rows = np.concatenate([np.c_[one.images.reshape(-1, 64), one.labels] for one in both])

@@ -13,7 +13,7 @@ from pyarrow import fs
 
 from tuner.errors import DataError
 from tuner.spec.search import DataSpec
-from tuner.train.data import open_images, prepare, prepare_test
+from tuner.train.data import Opening, open_images, prepare, prepare_test
 from tuner.train.data.cache import build_once, hash_content, map_images
 from tuner.train.data.decode import Wanted
 from tuner.train.data.files import RemoteFile
@@ -48,7 +48,7 @@ def test_a_folder_of_files_is_read_in_order(write: Write, colours: Colours, tmp_
     (tmp_path / "data" / "train" / "a.txt").touch()
     check(spec, colours[0], tmp_path / "cache")
     write(colours[1][:2], [0, 1], split="test/only")
-    test = prepare_test(spec, tmp_path / "cache", prepare(spec, tmp_path / "cache"))
+    test = prepare_test(spec, tmp_path / "cache", prepare(spec, tmp_path / "cache"), Opening(print))
     assert test.num_images == 2
 
 

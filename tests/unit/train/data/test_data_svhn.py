@@ -8,7 +8,7 @@ from scipy.io import savemat
 
 from tuner.errors import DataError
 from tuner.spec.search import DataSpec
-from tuner.train.data import open_images, prepare, prepare_test
+from tuner.train.data import Opening, open_images, prepare, prepare_test
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
 LABELS = np.arange(40) % 10
@@ -28,7 +28,9 @@ def test_label_ten_is_the_digit_zero(tmp_path: Path) -> None:
     np.testing.assert_array_equal(opened.labels, LABELS)
     assert train.class_names == tuple("0123456789")
     write(tmp_path, "test", X=255 - IMAGES.transpose(1, 2, 3, 0))
-    np.testing.assert_array_equal(open_images(prepare_test(spec, tmp_path / "cache", train)).images, 255 - IMAGES)
+    np.testing.assert_array_equal(
+        open_images(prepare_test(spec, tmp_path / "cache", train, Opening(print))).images, 255 - IMAGES
+    )
 
 
 def test_files_that_cannot_be_used_are_explained(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""Images from files to probabilities."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tuner.errors import InputError
+from tuner.spec.hyperparameters import build_hyperparameters
+from tuner.train.checkpoint import ModelDescription
+from tuner.train.models import Classifier, Randomness, build_model
+from tuner.train.predict import VALUES_AT_ONCE, predict, read_pictures
+
+LENET = build_hyperparameters({"architecture": "lenet"})
+GREY = ModelDescription(LENET, (8, 8, 1), ("a", "b", "c"))
+COLOUR = ModelDescription(LENET, (8, 8, 3), ("a", "b", "c"))
+
+
+def save(path: Path, *shape: int) -> Path:
+    """An image of that shape, all pixels 200."""
+    Image.fromarray(np.full(shape, 200, np.uint8)).save(path)
+    return path
+
+
+def test_images_of_the_right_size_come_as_they_are_and_others_only_if_scaled(tmp_path: Path) -> None:
+    right, large = save(tmp_path / "right.png", 8, 8), save(tmp_path / "large.png", 30, 20)
+    (picture,) = read_pictures((right,), GREY, resize=False)
+    assert (picture.pixels == 200).all()
+    with pytest.raises(InputError, match=r"takes images of 8x8 grey, found 20x30 grey; scale it with --resize"):
+        read_pictures((right, large), GREY, resize=False)
+    assert [one.pixels.shape for one in read_pictures((right, large), GREY, resize=True)] == [(8, 8, 1)] * 2
+
+
+def test_grey_becomes_colour_and_colour_is_not_made_grey(tmp_path: Path) -> None:
+    assert read_pictures((save(tmp_path / "grey.png", 8, 8),), COLOUR, resize=False)[0].pixels.shape == (8, 8, 3)
+    with pytest.raises(InputError, match="8x8 grey, found 8x8 RGB"):
+        read_pictures((save(tmp_path / "colour.png", 8, 8, 3),), GREY, resize=True)
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(save(tmp_path / "whole.png", 8, 8).read_bytes()[:40])
+    with pytest.raises(InputError) as refused:
+        read_pictures((broken, tmp_path / "nowhere.png"), GREY, resize=False)
+    assert "broken.png: does not decode" in str(refused.value)
+    assert "nowhere.png: cannot be read" in str(refused.value)
+
+
+def test_probabilities_do_not_depend_on_the_batch() -> None:
+    network = build_model(LENET, (8, 8, 1), 3, Randomness(torch.Generator().manual_seed(0), torch.Generator()))
+    classifier = Classifier(network, [100.0], [50.0]).eval()
+    num_images = VALUES_AT_ONCE // 64 + 3
+    images = np.random.default_rng(0).integers(0, 256, (num_images, 8, 8, 1), dtype=np.uint8)
+    together = predict(classifier, images)
+    assert together.shape == (num_images, 3)
+    np.testing.assert_allclose(together.sum(axis=1), 1)
+    np.testing.assert_allclose(together[-2:], predict(classifier, images[-2:]), atol=1e-6)

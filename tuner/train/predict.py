@@ -1,0 +1,91 @@
+"""What a trained classifier makes of images."""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tuner.errors import InputError
+from tuner.train.checkpoint import ModelDescription
+from tuner.train.data.decode import Flaw, Wanted, decode_image
+from tuner.train.models import Classifier
+
+VALUES_AT_ONCE = 2**18  # pixels and channels in a batch
+
+
+def predict(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return what a classifier holds each class for.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        As ``load_model`` returns it, on any device.
+    images : uint8 array, shape (num_images, height, width, channels), values 0 to 255
+        Not normalised.
+
+    Returns
+    -------
+    float64 array, shape (num_images, num_classes)
+        Probabilities: the softmax of the scores.
+    """
+    size = max(1, VALUES_AT_ONCE // math.prod(images.shape[1:]))
+    device = next(classifier.parameters()).device
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(images), size):
+            batch = torch.from_numpy(np.array(images[start : start + size])).to(device).permute(0, 3, 1, 2)
+            parts.append(classifier(batch).double().softmax(dim=1).cpu())
+    probabilities: NDArray[np.float64] = torch.cat(parts).numpy()
+    return probabilities
+
+
+class Picture(NamedTuple):
+    """An image file, read for a classifier: its path and its pixels, shape (height, width, channels)."""
+
+    path: Path
+    pixels: NDArray[np.uint8]
+
+
+def read_pictures(paths: tuple[Path, ...], description: ModelDescription, *, resize: bool) -> list[Picture]:
+    """Read image files as a classifier wants them.
+
+    Parameters
+    ----------
+    paths : tuple of Path
+        PNG, JPEG and what else Pillow reads.
+    description : ModelDescription
+        The classifier.
+    resize : bool
+        Whether images of another size are scaled: their middle square.
+
+    Raises
+    ------
+    InputError
+        If any cannot be read, does not decode, or has another size or other channels; all of them are named.
+    """
+    height, width, channels = description.image_shape
+    kind = {1: "grey", 3: "RGB"}[channels]
+    pictures: list[Picture] = []
+    faults: list[str] = []
+    for path in paths:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            faults.append(f"{path}: cannot be read ({error.strerror})")
+            continue
+        wanted = Wanted(size=min(height, width) if resize else None, is_any_colour=channels == 3)
+        pixels = decode_image(content, wanted)
+        if isinstance(pixels, Flaw):
+            faults.append(f"{path}: {pixels.text}")
+        elif pixels.shape != description.image_shape:
+            found = f"{pixels.shape[1]}x{pixels.shape[0]} {'grey' if pixels.shape[2] == 1 else 'RGB'}"
+            advice = "; scale it with --resize" if not resize and pixels.shape[2] == channels else ""
+            faults.append(f"{path}: the model takes images of {width}x{height} {kind}, found {found}{advice}")
+        else:
+            pictures.append(Picture(path, pixels))
+    if faults:
+        raise InputError("\n".join(faults))
+    return pictures
