@@ -101,7 +101,7 @@ def _ours_coarse_then_fine(share: float) -> Callable[[Problem, int, int, int], P
 OURS: dict[str, Callable[[Problem, int, int, int], Policy]] = {
     "tuner": _ours(),
     "tuner_coarse_fine": _ours_coarse_then_fine(1 / 3),
-    "tuner_coarse_fine_half": _ours_coarse_then_fine(1 / 2),
+    "tuner_coarse_fine_sixth": _ours_coarse_then_fine(1 / 6),
     "tuner_stopping": _ours(halving={"type": "stopping"}),
     "tuner_gp_rank": _ours(sampler="gp", halving={"rule": "rank"}),
     "tuner_gp_none": _ours(sampler="gp", halving=None),

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from tuner.errors import LedgerError, RunError
-from tuner.execute.experiment import Surroundings, claimed, run_search
+from tuner.execute.experiment import Surroundings, run_search
 from tuner.execute.search_run import SearchRun
 from tuner.execute.task import TrainFunction, TrialTask
 from tuner.spec import load_text
+from tuner.track.lease import claimed
 from tuner.track.ledger import Ledger, TrialRecord
 
 SPEC = """\

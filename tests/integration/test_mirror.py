@@ -3,7 +3,7 @@
 import socket
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -133,6 +133,63 @@ def test_a_trial_nobody_trains_any_more_is_settled_and_runs_again_when_it_goes_o
     stage.set(ended="complete")
     mirror.sync()
     assert statuses(client) == {"stage": "FINISHED", "0": "FINISHED", "1": "FINISHED"}
+
+
+def test_a_run_whose_last_word_was_cut_off_is_settled_by_the_next_mirror(stage: StageLedger, tmp_path: Path) -> None:
+    mirror, client = open_mirror(tmp_path)
+
+    def die(*_: object, **__: object) -> None:
+        raise ConnectionError("killed")
+
+    client.set_terminated = die  # type: ignore[method-assign] # after the tag that says complete was set
+    with pytest.raises(TrackingError):
+        mirror.sync()
+    mirror, client = open_mirror(tmp_path)
+    mirror.sync()
+    run = client.search_runs([client.get_experiment_by_name("one").experiment_id], "tags.`tuner.trial` = '0'")[0]
+    assert run.info.status == "FINISHED"
+
+
+def test_what_a_server_does_after_it_was_given_up_leaves_nothing_twice(stage: StageLedger, tmp_path: Path) -> None:
+    """A server that stood still: every other call is given up, and done once the client has gone on."""
+    mirror, client = open_mirror(tmp_path)
+    late: list[Callable[[], object]] = []
+    calls: Counter[str] = Counter()
+
+    def hold_up(name: str) -> None:
+        call = getattr(client, name)
+
+        def give_up(*arguments: object, **more: object) -> object:
+            calls[name] += 1
+            if calls[name] % 2 == 0:
+                return call(*arguments, **more)
+            late.append(lambda: call(*arguments, **more))
+            raise TimeoutError("no answer in 10 s")
+
+        setattr(client, name, give_up)
+
+    for name in ("create_run", "log_batch", "set_terminated"):
+        hold_up(name)
+    num_given_up = 0
+    while num_given_up == len(late):
+        try:
+            mirror.sync()
+        except TrackingError:
+            num_given_up += 1
+        else:
+            break
+    assert set(calls) == {"create_run", "log_batch", "set_terminated"}
+    for call in late:
+        call()
+    mirror.sync(settle=True)
+    runs = client.search_runs([client.get_experiment_by_name("one").experiment_id])
+    assert Counter(run.data.tags.get("tuner.trial") for run in runs) == {None: 1, "0": 1, "1": 1}
+    parent = next(run.info.run_id for run in runs if "tuner.trial" not in run.data.tags)
+    for run in runs:
+        if run.info.run_id != parent:
+            assert run.data.tags["mlflow.parentRunId"] == parent
+            steps = [point.step for point in client.get_metric_history(run.info.run_id, "val_accuracy")]
+            assert sorted(steps) == list(range(1, len(steps) + 1)) != []
 
 
 def test_searched_hyperparameters_are_params_and_the_rest_is_tags(stage: StageLedger, tmp_path: Path) -> None:

@@ -78,8 +78,9 @@ def assert_mirrored(folder: Path, database: Path) -> None:
 
 
 def test_a_search_runs_coarse_then_fine_and_everything_is_recorded(tuner: Tuner, small: Path, tmp_path: Path) -> None:
-    done = tuner("run", str(small))
+    done = tuner("run", str(small), TUNER_NO_CHECK="0")
     assert done.returncode == 0, done.stderr
+    assert "check: 21 lines, 21 pass" in done.stdout
     assert "stage fine" in done.stdout
     assert "tuner ui" in done.stdout
     for noise in ("Traceback", "WARNING", "INFO", "raylet"):
@@ -98,6 +99,16 @@ def test_a_search_runs_coarse_then_fine_and_everything_is_recorded(tuner: Tuner,
 
     shown = tuner("show", "small", "--all").stdout
     assert "reached the last epoch" in shown
+    assert "learning curves: " in shown
+    assert "halving: " in shown
+    explained = tuner("show", "small", "--stage", "coarse", "--trial", "0").stdout
+    assert "at epoch 1: " in explained
+    assert "curves: " in explained
+    checked = tuner("check", str(small), "--quick")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "21 passed, 0 warnings, 0 failed" in checked.stdout
+    files = {p.name for p in (tmp_path / "mlartifacts").rglob("*") if p.is_file()} - artifacts
+    assert files == {"contact_sheet.png", "findings.json"}
     best = tuner("best", "small")
     (tmp_path / "best.yaml").write_text(best.stdout)
     origin = next(line.split("/")[1] for line in best.stdout.splitlines() if line.startswith("origin:"))

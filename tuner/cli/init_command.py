@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -36,10 +35,10 @@ def init(
         tuner init cifar10 --budget 8h
         tuner init folder --path photos --budget 2h --name birds --output -
     """
-    data = data or _ask("DATA", "Data set", type=click.Choice(list(KINDS)), default="digits")
+    data = data or _ask("DATA", "Data set", "digits", click.Choice(list(KINDS)))
     if path is None and data in PATH_NEEDED:
         path = _ask("--path", "Its folder")
-    budget = budget or _ask("--budget", "For how long may it search", default="30m")
+    budget = budget or _ask("--budget", "For how long may it search", "30m")
     name = name or data
     text = write_starter(Wish(name, data, budget, path, size))
     if output == Path("-"):
@@ -56,8 +55,8 @@ def init(
     click.echo(f"{target}: a search {name!r}; look at it, then run it:\n  tuner run {target}")
 
 
-def _ask(option: str, question: str, **how: Any) -> str:
+def _ask(option: str, question: str, default: str | None = None, kind: click.Choice[str] | None = None) -> str:
     """Ask on a terminal; elsewhere say what to give."""
     if not sys.stdin.isatty():
         raise InputError(f"{option}: is needed where nobody can be asked; see tuner init --help")
-    return str(click.prompt(question, **how))
+    return str(click.prompt(question, default=default, type=kind))

@@ -3,8 +3,9 @@
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
@@ -59,7 +60,7 @@ def show(
                 "stage": stage.name,
                 "ended": stage.attributes.get("ended"),
                 "narrowing": stage.attributes["narrowing"],
-                "audit": stage.attributes.get("audit"),
+                "audit": clean_audit(stage.attributes.get("audit")),
                 "trials": build_table(stage.trials()).to_pylist(),
                 "pareto": sorted(find_front(stage.trials(), stage.objective)),
             }
@@ -71,6 +72,13 @@ def show(
         print_trial(results / search, number, stage_name)
         return
     print_search(results / search, top=top, stage_name=stage_name, everything=everything)
+
+
+def clean_audit(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a stage's audit as JSON has it: null for what is not known."""
+    if record is None:
+        return None
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in record.items()}
 
 
 def print_search(folder: Path, *, top: int, stage_name: str | None = None, everything: bool = False) -> None:
@@ -204,6 +212,8 @@ def print_trial(folder: Path, number: int, stage_name: str | None) -> None:
     click.echo(describe_config(trial.config, trial.config))
     if trial.reason:
         click.echo(f"why: {trial.reason}")
+    if trial.again is not None:
+        click.echo(f"tries trial {trial.again} again, which failed")
     for place in places:
         click.echo(f"at epoch {place.rung}: {describe_place(place, metric)}")
     if trial.diagnosis:

@@ -89,7 +89,7 @@ class Lanes:
             return self._hold(trial)
         try:
             if "error" in result:
-                self.run.fail(task, result["error"], result["traceback"])
+                self.run.fail(task, result["error"], result["traceback"], result["host"])
             elif self.run.report(task, None if result["measured"] is None else dict(result["measured"])):
                 return TrialScheduler.CONTINUE
         except TunerError as error:
@@ -104,7 +104,8 @@ class Lanes:
         """Record that a trial's worker died once too often; a worker that cannot even start ends the search."""
         task = self._tasks.get(trial.trial_id)
         if task is not None:
-            self.run.fail(task, f"its worker died {trial.run_metadata.num_failures} times", report)
+            last = report.strip().rpartition("\n")[2]
+            self.run.fail(task, f"its worker failed {trial.run_metadata.num_failures} times, the last: {last}", report)
         else:
             self.run.error = RunError(f"a worker cannot be started:\n{report}")
 

@@ -3,9 +3,10 @@
 import contextlib
 import logging
 import socket
+import time
 import warnings
-from collections.abc import Iterator
-from threading import Thread
+from collections.abc import Callable, Iterator
+from threading import Event, Thread
 from typing import Any
 
 import ray
@@ -15,6 +16,9 @@ from tuner.errors import AddressError, ClusterError
 from tuner.execute.authentication import keep_token_private
 
 _ANSWERS_WITHIN_S = 5.0
+_LOOK_EVERY_S = 2.0
+_RAYLET_SILENT_S = 3.0
+_HEAD_SILENT_S = 45.0  # with Redis it may come back; without, Ray ends this process after a minute
 
 
 @contextlib.contextmanager
@@ -71,6 +75,52 @@ def on_loopback(*, only: bool) -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def watched(on_loss: Callable[[str], None]) -> Iterator[None]:
+    """Look every few seconds, for as long as the block lasts, whether Ray still answers, and tell once if it does not.
+
+    Ray itself ends the process then, without an exception: some seconds after this machine's raylet has died, and a
+    minute after the head has.
+
+    Parameters
+    ----------
+    on_loss : function
+        Told what is lost.
+    """
+    context, over = ray.get_runtime_context(), Event()
+    own = [node for node in ray.nodes() if node["NodeID"] == context.get_node_id()]  # type: ignore[no-untyped-call]
+    raylets = [f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}" for node in own]
+    places = [("Ray's process on this machine", raylet, _RAYLET_SILENT_S) for raylet in raylets]
+    places.append(("the head of the Ray cluster", context.gcs_address, _HEAD_SILENT_S))
+
+    def look() -> None:
+        silent_since: dict[str, float] = {}
+        while places and not over.wait(_LOOK_EVERY_S):
+            for place in list(places):
+                what, where, patience_s = place
+                if _answers(where):
+                    silent_since.pop(where, None)
+                elif time.monotonic() - silent_since.setdefault(where, time.monotonic()) >= patience_s:
+                    on_loss(f"{what} ({where}) does not answer any more")
+                    places.remove(place)
+
+    watching = Thread(target=look, daemon=True, name="watch over Ray")
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS_WITHIN_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def refuse_silent(address: str, explanation: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune.search import ConcurrencyLimiter
 
 from tuner.errors import ClusterError
@@ -68,7 +69,10 @@ def drive(run: SearchRun, placement: Placement, scratch: Path, train: TrainFunct
         ),
     )
     with interruptible(run):
-        ray_tuner.fit()
+        try:
+            ray_tuner.fit()
+        except (RayError, tune.TuneError) as error:
+            run.error = run.error or ClusterError(f"Ray Tune gave up: {error}; all is recorded: run the same again")
     shutil.rmtree(scratch, ignore_errors=True)
     if run.error is not None:
         raise run.error

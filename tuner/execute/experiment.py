@@ -3,8 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
-import fcntl
-import os
+import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,15 +12,18 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tuner.errors import InputError, LedgerError, SearchNotFoundError
-from tuner.execute.cluster import connected
+from tuner.errors import InputError, SearchNotFoundError
+from tuner.execute.check_process import checking, settle
+from tuner.execute.cluster import connected, watched
 from tuner.execute.placement import place, refuse_useless_limits
 from tuner.execute.task import Manner, TrainFunction
 from tuner.execute.views import view_records
 from tuner.spec import dump_spec, load_text
 from tuner.spec.search import FinishedSearch, SearchSpec
+from tuner.spec.space import Space
 from tuner.strategy.trial_view import Before, TrialView
 from tuner.track.address import hide_password
+from tuner.track.lease import Lease, claimed
 from tuner.track.ledger import Ledger
 from tuner.track.mirror_process import MirrorProcess, NoMirror
 from tuner.train.data import prepare
@@ -62,6 +64,8 @@ class Surroundings:
         An existing cluster; None starts Ray here.
     provenance : mapping
         Versions, commit and the like, recorded with every stage.
+    is_checked : bool
+        Whether a new search's networks are checked, quickly, before its first trial.
     """
 
     results: Path
@@ -69,6 +73,7 @@ class Surroundings:
     tracking_uri: str | None = None
     ray_address: str | None = None
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    is_checked: bool = False
 
 
 def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, train: TrainFunction | None = None) -> str:
@@ -98,8 +103,8 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
         If it was begun and failed.
     """
     folder = around.results / spec.name
-    with claimed(folder):
-        ledger = Ledger.open(folder, create=True)
+    with claimed(folder, watcher.say) as lease:
+        ledger = Ledger.open(folder, create=True, guard=lease.check)
         refuse_another_spec(spec, ledger)
         if is_complete(spec, ledger):
             if not (folder / _MIRRORED).exists():  # the machine died before MLflow had everything
@@ -107,12 +112,13 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
             return "complete"
         before = read_before(spec, around.results)
         sources = {} if ledger.stages() else read_sources(spec, around.results)  # the ledger has what was taken
-        return run_stages(spec, ledger, folder, around, watcher, before=before, sources=sources, train=train)
+        return run_stages(spec, ledger, lease, folder, around, watcher, before=before, sources=sources, train=train)
 
 
 def run_stages(
     spec: SearchSpec,
     ledger: Ledger,
+    lease: Lease,
     folder: Path,
     around: Surroundings,
     watcher: Watcher,
@@ -127,7 +133,7 @@ def run_stages(
 
     Parameters
     ----------
-    spec, ledger, folder, around, watcher, train
+    spec, ledger, lease, folder, around, watcher, train
         As for ``run_search``, and what it opened.
     before : Before or None
         What the space comes from.
@@ -147,11 +153,17 @@ def run_stages(
     for note in prepared.notes:
         watcher.say(f"data: {note}")
     loading = Thread(target=import_module, args=("tuner.execute.drive",), daemon=True)
-    with mirrored(folder, around, watcher) as mirror, connected(around.ray_address, meanwhile=loading) as nodes:
+    with (
+        mirrored(folder, around, watcher) as mirror,
+        checked(spec, before, ledger, around) as check,
+        connected(around.ray_address, meanwhile=loading) as nodes,
+    ):
         from tuner.execute.drive import SearchRun, drive, train_trial  # takes as long as Ray takes to start
 
         placement = place(spec.resources, nodes)
         refuse_useless_limits(spec.limits, placement)
+        if check is not None:
+            settle(check, watcher.say)
         known = {"search_id": search_id(ledger), "class_sizes": list(prepared.class_sizes)}
         provenance = {**around.provenance, **known, **(record or {})}
         run = SearchRun(
@@ -167,46 +179,16 @@ def run_stages(
             sources=sources,
             manner=manner,
         )
+        lease.on_stop(run.interrupt)
         watcher.begin(run)
         with contextlib.ExitStack() as ending:  # each of these, whatever becomes of the others
             ending.callback(watcher.end)
             ending.callback(mirror.finish)
             ending.callback(run.finish)
+            if not (around.ray_address or "").startswith("ray://"):  # a client elsewhere reaches neither
+                ending.enter_context(watched(run.lose_cluster))
             drive(run, placement, folder / "ray", train or train_trial)
     return run.stop_reason or "complete"
-
-
-@contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Hold a search's folder, making it if need be, so that no second process runs the same search.
-
-    Raises
-    ------
-    InputError
-        If the folder cannot be written.
-    LedgerError
-        If another process runs this search.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "driver.lock").open("a+")
-    except OSError as error:
-        raise InputError(
-            f"{folder}: the search's folder cannot be written ({error.strerror}); choose another with --results"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise LedgerError(
-                f"{folder}: this search is being run already, by process {lock.read().strip() or 'unknown'}; "
-                "wait for it or stop it, or give this one another name with --set name=NAME"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 def put_aside(folder: Path) -> Path | None:
@@ -225,8 +207,9 @@ def put_aside(folder: Path) -> Path | None:
     if not folder.exists():
         return None
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    with claimed(folder):
+    with claimed(folder) as lease:
         try:
+            lease.release()
             return folder.rename(folder.with_name(f"{folder.name}.before-{stamp}"))
         except OSError as error:
             raise InputError(
@@ -254,6 +237,19 @@ def mirrored(folder: Path, around: Surroundings, watcher: Watcher) -> Iterator[M
             )
 
 
+@contextlib.contextmanager
+def checked(
+    spec: SearchSpec, before: Before | None, ledger: Ledger, around: Surroundings
+) -> Iterator["subprocess.Popen[str] | None"]:
+    """Check a search that has not begun, if that is wanted, while the block starts Ray."""
+    space = spec.space if isinstance(spec.space, Space) else None if before is None else before.space
+    if not around.is_checked or ledger.stages() or space is None:
+        yield None
+        return
+    with checking(spec, space, around.cache) as process:
+        yield process
+
+
 def mirror_rest(folder: Path, around: Surroundings, watcher: Watcher) -> None:
     """Send to MLflow what it lacks of a search in which nothing trains, if it is tracked."""
     with mirrored(folder, around, watcher) as mirror:
@@ -279,9 +275,9 @@ def refuse_another_spec(spec: SearchSpec, ledger: Ledger) -> None:
     ]
     if changed:
         raise InputError(
-            f"a search {spec.name!r} was begun with another {', another '.join(changed)}; go on with the spec that "
-            "it was begun with, give this one another name (--set name=NAME), or start over with --fresh, which puts "
-            "the earlier one aside"
+            f"a search {spec.name!r} was begun with another {', another '.join(changed)}, or was extended since; go on "
+            f"with it as it is with: tuner resume {spec.name}; give this one another name (--set name=NAME), or start "
+            "over with --fresh, which puts the earlier one aside"
         )
 
 

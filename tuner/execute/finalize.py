@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from tuner.errors import InputError, RunError, SearchNotFoundError
-from tuner.execute.experiment import Surroundings, Watcher, claimed, mirror_rest, run_stages
+from tuner.execute.experiment import Surroundings, Watcher, mirror_rest, run_stages
 from tuner.execute.task import Manner, TrainFunction
 from tuner.spec import load_text
 from tuner.spec.search import Limits, SearchSpec, Stage
 from tuner.spec.space import Scalar
 from tuner.strategy.contenders import draw_baselines, enclose
 from tuner.track.best import rank_trials
+from tuner.track.lease import Lease, claimed
 from tuner.track.ledger import FINAL, Ledger, StageLedger, TrialRecord
 
 RETRAINED = "-retrained"  # what follows a final's name in that of its last training of all
@@ -77,8 +78,8 @@ def finalize_search(
     """
     folder = around.results / name
     Ledger.open(folder)  # before a folder is made for what is no search
-    with claimed(folder):
-        ledger = Ledger.open(folder)
+    with claimed(folder, watcher.say) as lease:
+        ledger = Ledger.open(folder, guard=lease.check)
         spec, record = plan(ledger, request)
         known = find_final(ledger, record)
         refuse_second_opening(ledger, known, is_allowed=request.again)
@@ -91,7 +92,7 @@ def finalize_search(
         manner = Manner(repeats=request.seeds, models_kept=stage.trials)
         if known is None or not known.attributes.get("ended"):
             ended = run_stages(
-                spec, ledger, folder, around, watcher, record={FINAL: record}, manner=manner, train=train
+                spec, ledger, lease, folder, around, watcher, record={FINAL: record}, manner=manner, train=train
             )
             if ended == "interrupted":
                 return ended
@@ -99,7 +100,7 @@ def finalize_search(
         assert final is not None, "it was just trained"
         retrained = None
         if request.retrain:
-            if retrain(spec, final, ledger, folder, around, watcher, train) == "interrupted":
+            if retrain(spec, final, ledger, lease, folder, around, watcher, train) == "interrupted":
                 return "interrupted"
             retrained = ledger.stage(f"{final.name}{RETRAINED}")
         from tuner.execute.verdict import reach_verdict  # torch takes seconds to import
@@ -227,6 +228,7 @@ def retrain(
     spec: SearchSpec,
     final: StageLedger,
     ledger: Ledger,
+    lease: Lease,
     folder: Path,
     around: Surroundings,
     watcher: Watcher,
@@ -263,7 +265,8 @@ def retrain(
     )
     record = {FINAL: {"contenders": [winner], "retrained": True, "epochs": num_epochs}}
     watcher.say(f"{winner['name']} is trained on all images, those for validation too, for {num_epochs} epochs")
-    return run_stages(own, ledger, folder, around, watcher, record=record, manner=Manner(is_whole=True), train=train)
+    manner = Manner(is_whole=True)
+    return run_stages(own, ledger, lease, folder, around, watcher, record=record, manner=manner, train=train)
 
 
 def refuse_no_result(trials: Sequence[TrialRecord], final: StageLedger) -> None:

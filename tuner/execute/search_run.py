@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import InputError, RunError
+from tuner.errors import ClusterError, InputError, LedgerError, RunError
+from tuner.execute.failures import describe_failures, find_failed
 from tuner.execute.placement import Placement
 from tuner.execute.stage_run import GPU_SECONDS, StageRun
 from tuner.execute.task import Manner, TrialTask
@@ -146,12 +147,15 @@ class SearchRun:
     @property
     def should_stop(self) -> bool:
         """Whether running trials must end now: a limit, an error or the user."""
-        if self._run.search.is_stuck:
-            with self._lock:
-                self._run.end_waiting()
-        reason = "" if self.stop_reason else self._ends.find_reason(self.elapsed_s)
-        if reason and not self.is_finished:
-            self._stop_at_limit(reason)
+        try:
+            if self._run.search.is_stuck:
+                with self._lock:
+                    self._run.end_waiting()
+            reason = "" if self.stop_reason else self._ends.find_reason(self.elapsed_s)
+            if reason and not self.is_finished:
+                self._stop_at_limit(reason)
+        except LedgerError as error:  # Ray Tune asks, and would make a traceback of it
+            self.error = self.error or error
         return bool(self.stop_reason) or self.error is not None
 
     @property
@@ -223,22 +227,48 @@ class SearchRun:
             self._notice()
             return goes_on and not self.should_stop
 
-    def fail(self, task: TrialTask, reason: str, traceback: str) -> None:
-        """Record that a trial failed, and give up if no trial ever works."""
+    def fail(self, task: TrialTask, reason: str, traceback: str, host: str = "") -> None:
+        """Record that a trial failed; give up if no trial ever works, or more fail than may.
+
+        Parameters
+        ----------
+        task : TrialTask
+            The trial.
+        reason, traceback : str
+            The error in one line, and whole.
+        host : str
+            Where it happened, if that is known.
+        """
         with self._lock:
+            if host:
+                self._run.record_host(task.number, host)
             self._run.end(task.number, "failed", f"failed: {reason}", traceback)
             self._notice()
-            search = self._run.search
-            views = search.views.values()
+            stages = [stage.trials() for stage in self._ledger.everything()]
+            failed = [trial for trials in stages for trial in find_failed(trials)]
+            sound = [trial for trials in stages for trial in trials if trial.state != "failed" and trial.epochs]
+            views, name, most = self._run.search.views.values(), self._run.search.stage.name, self.spec.limits.failures
             if sum(view.state == "failed" for view in views) >= HOPELESS and not any(view.values for view in views):
-                self.error = RunError(
-                    f"the first {HOPELESS} trials of stage {search.stage.name!r} all failed, the last: {reason}\n"
-                    f"{traceback}\nMend this, then run the same command with --fresh"
-                )
+                what = f"the first {HOPELESS} trials of stage {name!r} all failed"
+            elif most is not None and len(failed) > most:
+                what = f"{len(failed)} trials failed, and limits.failures allows {most}"
+            else:
+                return
+            self.error = RunError(
+                f"{what}; {describe_failures(failed, sound)}\n{traceback}\n"
+                f"All that was trained is kept. Mend this, then go on with: tuner resume {self.spec.name}, or try the "
+                f"failed ones again with: tuner retry {self.spec.name} --failed"
+            )
 
     def interrupt(self) -> None:
         """Leave the running trials as they are, for the next sitting to go on with."""
         self.stop_reason = self.stop_reason or "interrupted"
+
+    def lose_cluster(self, what: str) -> None:
+        """End the search since Ray is lost, and say so at once: Ray may end this process before it comes to its end."""
+        text = f"{what}; all is recorded. To go on where it was: tuner resume {self.spec.name}"
+        self._say(text)
+        self.error = self.error or ClusterError(text)
 
     def finish(self) -> None:
         """Record the time, and close the last stage if it is over or a limit ended it."""

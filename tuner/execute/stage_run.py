@@ -26,6 +26,7 @@ from tuner.strategy.warm_start import read_warm_start
 from tuner.track.artifacts import write_artifacts
 from tuner.track.ledger import End, StageLedger, TrialRecord
 
+RETRIED = "retried"  # of a stage: the failed trials that are to be tried again, or were
 GPU_SECONDS = "gpu_seconds"  # of an epoch: its seconds times the GPUs that its trial held
 
 
@@ -99,6 +100,8 @@ class StageRun:
         in_order = sorted(records, key=lambda r: math.inf if r.ended is None else r.ended.timestamp())
         self._axis = "epochs" if stage.halving is None else stage.halving.axis
         views = [view_record(record, self._sign, objective, self._axis) for record in in_order]
+        retried: list[int] = ledger.attributes.get(RETRIED, [])
+        views = [dataclasses.replace(v, state="stopped") if v.number in retried else v for v in views]
         self.search = StageSearch(
             stage,
             space,
@@ -112,12 +115,16 @@ class StageRun:
             repeats=manner.repeats,
             warm_start=read_warm_start(ledger.attributes.get("warm_start", [])),
             order=list_events(records),
+            num_again=len(retried),
         )
         ends.spend(sum(epoch.get(GPU_SECONDS, 0.0) for record in records for epoch in record.epochs))
         ended = [view.number for view in views if view.state not in {"running", "paused"}]
         self._kept = sorted(ended, key=self._rank)[: self._num_kept]
         self._waits_since = {record.number: record.reason for record in records if record.state == "paused"}
         self._interrupted = deque(record for record in records if record.state == "running")
+        self._seeds = {record.number: record.seed for record in records}
+        begun = {record.again for record in records}
+        self._again = deque(records[number] for number in retried if number not in begun)
         self._epochs = {r.number: list(r.epochs) for r in records if r.state in {"running", "paused"}}
         self._reached = 0.0
         for record in records:
@@ -142,13 +149,20 @@ class StageRun:
                 return Ask(record.number, record.config, record.seed, len(record.epochs))
         if not self.has_next:
             return None
-        view = self.search.start()
-        seed = int(np.random.SeedSequence((self._seed, view.number)).generate_state(1)[0])
+        failed = self._again[0] if self._again and self.search.may_try_again else None
+        view = self.search.start(None if failed is None else failed.config)
         if view.values:
-            return Ask(view.number, view.config, seed, len(view.values))
-        recorded = self.ledger.start(self.search.space, view.config, seed)
+            return Ask(view.number, view.config, self._seeds[view.number], len(view.values))
+        if failed is not None:
+            self._again.popleft()
+        seed, again = (self._derive_seed(view.number), None) if failed is None else (failed.seed, failed.number)
+        self._seeds[view.number] = seed
+        recorded = self.ledger.start(self.search.space, view.config, seed, again)
         assert recorded == view.number, f"the ledger gave number {recorded} where {view.number} was due"
         return Ask(view.number, view.config, seed, 0)
+
+    def _derive_seed(self, number: int) -> int:
+        return int(np.random.SeedSequence((self._seed, number)).generate_state(1)[0])
 
     def report(self, number: int, measured: Mapping[str, Any]) -> bool:
         """Record an epoch, once, and decide whether the trial goes on.
@@ -193,6 +207,12 @@ class StageRun:
         with self.ledger.batch():
             self._record_end(number, state, reason, error)
         self._settle(number, state, reason)
+
+    def record_host(self, number: int, host: str) -> None:
+        """Record where a trial failed, which may have been before its first epoch; nothing of one that has ended."""
+        if self.search.views[number].state in {"running", "paused"}:
+            known = self.ledger.trials()[number].execution
+            self.ledger.record_execution(number, {**known, "host": host})
 
     def close(self, reason: str) -> Before:
         """Record the stage's end and write its files; return it as what the next stage follows on.

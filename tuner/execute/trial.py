@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import socket
 import sys
 import time
 import traceback
@@ -61,7 +62,8 @@ def train_alone(task: TrialTask, workers: "Workers | None" = None) -> Generator[
         if result.epoch > task.epochs_recorded:
             measured = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
             if result.epoch == task.epochs_recorded + 1:
-                measured["execution"] = {**dataclasses.asdict(acceleration), "workers": task.workers}
+                execution = {**dataclasses.asdict(acceleration), "workers": task.workers, "host": socket.gethostname()}
+                measured["execution"] = execution
             yield {**measured, "timestamp": time.time()}
 
 
@@ -105,7 +107,10 @@ class TrialActor(tune.Trainable):
                 gc.freeze()  # what every trial needs stays: to look through it after each trial takes 50 ms
             return {"measured": None}
         except Exception as error:
-            return {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+            if is_machines_fault(error):
+                raise  # for Tune to start it again in a new process, on any machine, as often as if it had died
+            what = f"{type(error).__name__}: {error}"
+            return {"error": what, "traceback": traceback.format_exc(), "host": socket.gethostname()}
 
     def cleanup(self) -> None:
         """Free what the trial holds: its network, and the generator that refers to it."""
@@ -113,3 +118,13 @@ class TrialActor(tune.Trainable):
         gc.collect()
         if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # what a trial that failed for want of memory held is the next one's
+
+
+def is_machines_fault(error: BaseException) -> bool:
+    """Tell whether a training failed for its machine: a full disk, or a device that is no good in this process."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) or (isinstance(cause, RuntimeError) and "CUDA error" in str(cause)):
+            return True
+        cause = cause.__cause__
+    return False

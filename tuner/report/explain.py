@@ -94,8 +94,9 @@ def describe_audit(record: Mapping[str, Any] | None) -> list[str]:
     audit = Audit.read(record)
     lines = [f"halving: {audit.epochs:,} of {audit.epochs_unstopped:,} epochs were trained, {audit.saved:.0%} saved"]
     if math.isfinite(audit.false_stops):
+        best = f"{'best one' if audit.num_top == 1 else f'best {audit.num_top}'} that came to the end by it"
         lines.append(
-            f"  of the trials as good as the best {audit.num_top}, it stopped about {audit.false_stops:.0%} "
+            f"  of the trials as good as the {best}, it stopped about {audit.false_stops:.0%} "
             f"({audit.low:.0%} to {audit.high:.0%}, a {LEVEL:.0%} interval), by {audit.num_audited} audited trials"
         )
     if audit.rungs:

@@ -367,14 +367,14 @@ def draw_spaces(stages: Sequence[StageView]) -> Figure | None:
         x: list[float | None] = []
         y: list[str | None] = []
         text: list[str] = []
-        ranges = {p.name: p for p in stage.space.parameters if not isinstance(p.distribution, Choice)}
+        ranges = {p.name: p.distribution for p in stage.space.parameters if not isinstance(p.distribution, Choice)}
         for name in names:
             if name in ranges:
-                now, whole = ranges[name].distribution, stages[0].space[name].distribution
-                ends = [_share(whole, end) for end in (now.low, now.high)]  # type: ignore[union-attr]
+                now, whole = ranges[name], stages[0].space[name].distribution
+                ends = [_share(whole, end) for end in (now.low, now.high)]
                 x += [*ends, None]
                 y += [name, name, None]
-                shown = f"{format_value(now.low)} to {format_value(now.high)}"  # type: ignore[union-attr]
+                shown = f"{format_value(now.low)} to {format_value(now.high)}"
                 text += [f"{stage.name}: {shown}"] * 3
         width = max(3, 14 - 5 * i)
         data.append(

@@ -52,6 +52,15 @@ def format_objective(value: float, metric: str) -> str:
     return f"{value:.2%}" if metric.endswith("accuracy") else f"{value:.4f}"
 
 
+def format_bytes(size_bytes: float) -> str:
+    """Write a size in the unit that leaves one to three digits before the point."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} TB"
+
+
 def format_seconds(seconds: float) -> str:
     """Write a duration with its two largest units."""
     whole = round(seconds)

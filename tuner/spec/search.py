@@ -209,6 +209,12 @@ class Limits(SpecModel):
         ge=1,
         description="Trials of a stage that end one after the other, none of them better than all that ended before.",
     )
+    failures: int | None = Field(
+        default=None,
+        ge=0,
+        description="Trials that may fail, over all stages; with one more the search ends as failed, and says what "
+        "they have in common. Those that were tried again do not count.",
+    )
 
 
 class Tracking(SpecModel):

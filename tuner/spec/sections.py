@@ -226,15 +226,21 @@ def find_useless_limits(node: Node, limits: Limits, objective: Objective, resour
     return faults
 
 
+def parse_duration(text: str) -> float | None:
+    """Return the seconds of a duration such as 1h30m; None if it is none."""
+    if not text or not re.fullmatch(DURATION_PATTERN, text):
+        return None
+    return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(r"([0-9.]+)([dhms])", text))
+
+
 def _read_duration(node: Node, faults: list[Fault]) -> float | None:
     """Read seconds, or a duration such as 1h30m."""
     seconds: float | None = None
     if isinstance(node, ScalarNode):
         if node.value is None:
             return None
-        if isinstance(node.value, str) and node.value and re.fullmatch(DURATION_PATTERN, node.value):
-            parts = re.findall(r"([0-9.]+)([dhms])", node.value)
-            seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+        if isinstance(node.value, str):
+            seconds = parse_duration(node.value)
         elif isinstance(node.value, int | float) and not isinstance(node.value, bool):
             seconds = float(node.value) if abs(node.value) < 1e15 else None
     if seconds is None or not 0 < seconds < 1e15:

@@ -113,11 +113,11 @@ def audit_stage(trials: Sequence[TrialView], audited: Collection[int], rungs: Se
 
     Notes
     -----
-    The trials that halving let come to the end tell what is good: of all trials but the audited, a tenth is the best,
-    and the last of these, or the last that came to the end, is the bar. The audited trials are a random sample of all,
-    so the share of them that gets over the bar says how many of all do. What halving let through is known; the
-    rest it stopped. So nothing has to be assumed of the rule that stopped, nor of trials that waited and were gone on
-    with. The interval is of the exact test of a hypergeometric number, two-sided [1]_.
+    The trials that halving let come to the end tell what is good: the best of them, as many as a tenth of all trials
+    but the audited, and no more than a third of those that came to the end; the last of these is the bar. The audited
+    trials are a random sample of all, so the share of them that gets over the bar says how many of all do. What halving
+    let through is known; the rest it stopped. So nothing has to be assumed of the rule that stopped, nor of trials that
+    waited and were gone on with. The interval is of the exact test of a hypergeometric number, two-sided [1]_.
 
     A trial that diverged or failed is not good. One that a limit of the search ended is left out where that can be
     seen: an audited one that was stopped, and one that ended between two rungs.
@@ -132,8 +132,8 @@ def audit_stage(trials: Sequence[TrialView], audited: Collection[int], rungs: Se
     others = [t for t in trials if t.number not in audited and (t.state != "stopped" or len(t.values) in rungs)]
     others = [t for t in others if t.state not in {"running", "paused"}]
     through = sorted((_final(t) for t in others if t.state == "complete"), reverse=True)
-    num_top = min(len(through), max(1, round(TOP * len(others))))
-    bar = through[num_top - 1] if num_top else math.inf
+    bar = through[max(1, min(round(TOP * len(others)), len(through) // 3)) - 1] if through else math.inf
+    num_top = sum(value >= bar for value in through)
     num_top_audited = sum(_final(trial) >= bar for trial in sample)
     false_stops, low, high = _estimate(len(others), num_top, len(sample), num_top_audited)
     complete = [trial for trial in sample if trial.state == "complete"]

@@ -151,7 +151,7 @@ def diagnose(epochs: Sequence[Mapping[str, float]], guess: Guess, *, reachable: 
         epoch = int(np.argmin(np.isfinite(losses) & np.isfinite(validation))) + 1
         return Diagnosis("diverged", f"the loss is not finite at epoch {epoch}")
     if len(epochs) < MIN_EPOCHS:
-        return Diagnosis("too short", f"{len(epochs)} epochs")
+        return Diagnosis("too short", f"{len(epochs)} epoch{'s' if len(epochs) > 1 else ''}")
     train, val = guess.skill(curves["train_accuracy"]), guess.skill(curves["val_accuracy"])
     third, tail = max(2, len(epochs) // 3), max(2, len(epochs) // 5)
     fall, is_straight = 1 - losses[-1] / max(losses[0], 1e-12), _is_straight(losses)

@@ -9,6 +9,7 @@ from typing import Protocol
 from tuner.spec.search import Limits, Stage
 from tuner.spec.space import Config, Space
 from tuner.strategy.ends import Ends
+from tuner.strategy.sampler import Sampler
 from tuner.strategy.stage_search import StageSearch, derive_stage_seed, find_space
 from tuner.strategy.trial_view import Before, TrialView
 
@@ -146,6 +147,8 @@ class Search:
         What it learns from other searches.
     cost : function from config to float
         Of one epoch, on the axis that halving counts on.
+    sampler : Sampler or None
+        What suggests in every stage; None for what each asks for.
 
     Attributes
     ----------
@@ -169,6 +172,7 @@ class Search:
         first: Sequence[Config] = (),
         warm_start: Sequence[tuple[TrialView, ...]] = (),
         cost: Callable[[Config], float] = lambda _: 1.0,
+        sampler: Sampler | None = None,
     ) -> None:
         if limits is not None and limits.gpu_hours is not None:
             raise ValueError("a simulated search holds no GPUs, so their hours cannot be limited")
@@ -179,6 +183,7 @@ class Search:
         self._warm_start = warm_start
         self._clock = clock
         self._cost = cost
+        self._sampler = sampler
         self._ends = Ends(limits or Limits())
         self._searches: list[StageSearch] = []
         self.stop_reason = ""
@@ -233,5 +238,6 @@ class Search:
                 ends=self._ends,
                 first=self._first if index == 0 else (),
                 warm_start=self._warm_start if index == 0 else (),
+                sampler=self._sampler,
             )
         )

@@ -19,7 +19,7 @@ from tuner.strategy.narrow import Reason, carry, incumbents, narrow
 from tuner.strategy.pareto import FrontRule
 from tuner.strategy.prior import Belief
 from tuner.strategy.rules import EqualCostRule, ForecastRule, MedianRule, PromiseRule, RankRule, Room, Rule
-from tuner.strategy.sampler import FirstThen, Kind, build_sampler, choose_kind
+from tuner.strategy.sampler import FirstThen, Kind, Sampler, build_sampler, choose_kind
 from tuner.strategy.trial_view import Before, State, TrialView
 from tuner.strategy.warm_start import MOST_TRIED
 
@@ -54,9 +54,13 @@ class StageSearch:
     warm_start : sequence of tuples of TrialView
         For each other search that is learnt from, what `warm_start.choose_trials` chose of it; the best are tried too.
 
+    sampler : Sampler or None
+        What suggests, whatever the stage says; None for what it says.
     order : sequence of int
         In which order the recorded trials began and came on: a trial's number for its beginning, and again for each of
         its epochs. Without it each trial comes after the one before it has got to where it is.
+    num_again : int
+        How many of the stage's trials try another one's config again, which failed.
 
     Attributes
     ----------
@@ -81,6 +85,8 @@ class StageSearch:
         repeats: int = 1,
         warm_start: Sequence[tuple[TrialView, ...]] = (),
         order: Sequence[int] = (),
+        sampler: Sampler | None = None,
+        num_again: int = 0,
     ) -> None:
         self.stage = stage
         self.space = space
@@ -97,13 +103,14 @@ class StageSearch:
         kind, reason = choose_kind(stage, space, num_objectives)
         self.choices = f"sampler {kind}, {reason}"
         if kind == "grid":  # which ends the stage when it is done
-            self.stage = stage.model_copy(update={"trials": min(stage.trials, space.count_points() or stage.trials)})
+            most = (space.count_points() or stage.trials) + num_again
+            self.stage = stage.model_copy(update={"trials": min(stage.trials, most)})
         if not belief.is_empty:
             self.choices += f"; it heeds what is guessed of {', '.join(belief.guesses)}"
         stage_rungs = find_rungs(stage.halving, stage.max_epochs)
         forecaster = Forecaster(space, stage_rungs)
         model = GaussianSampler(space, forecaster, seed=own_seed)
-        self._sampler = build_sampler(
+        self._sampler = sampler or build_sampler(
             kind, space, model, seed=own_seed, first=first, repeats=repeats, num_objectives=num_objectives
         )
         self._num_first = self._sampler.num_first if isinstance(self._sampler, FirstThen) else 0
@@ -156,12 +163,24 @@ class StageSearch:
     def _is_due(self) -> bool:
         return len(self.views) < self.stage.trials
 
-    def start(self) -> TrialView:
-        """Open the next trial, or go on with one that waits; only if one is due."""
+    @property
+    def may_try_again(self) -> bool:
+        """Whether the next new trial may have a given config: what is to be tried first has its numbers."""
+        return len(self.views) >= self._num_first
+
+    def start(self, config: Config | None = None) -> TrialView:
+        """Open the next trial, or go on with one that waits; only if one is due.
+
+        Parameters
+        ----------
+        config : mapping or None
+            What a new trial is to train, if ``may_try_again``; None for what the sampler suggests.
+        """
         number = self._choose()
         if number is None:
             number = len(self.views)
-            view = TrialView(number=number, config=self._sampler.ask(number, self.history), values=(), state="running")
+            config = self._sampler.ask(number, self.history) if config is None else config
+            view = TrialView(number=number, config=config, values=(), state="running")
             self._ends.begin(number)
         else:
             view = dataclasses.replace(self.views[number], state="running")

@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,9 +38,13 @@ class KernelLock(BaseJournalFileLock):
 
 
 class BatchingBackend(JournalFileBackend):
-    """Writes what belongs together at once: whole or not at all, and with one wait for the disk."""
+    """Writes what belongs together at once: whole or not at all, and with one wait for the disk.
+
+    ``guard`` is called before anything is written, and raises what forbids it.
+    """
 
     _batch: list[dict[str, Any]] | None = None
+    guard: Callable[[], None] | None = None
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:
@@ -67,6 +71,8 @@ class BatchingBackend(JournalFileBackend):
         if self._batch is not None:
             self._batch += logs
             return
+        if self.guard is not None:
+            self.guard()
         path = Path(self._file_path)
         size = path.stat().st_size
         try:

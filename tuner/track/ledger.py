@@ -67,7 +67,9 @@ class TrialRecord:
     error : str
         The traceback of a failed trial.
     execution : mapping
-        How its device was used: precision and the like; empty before its first epoch.
+        How its device was used: precision and the like, and on which host; empty before its first epoch.
+    again : int or None
+        The failed trial whose configuration and seed it has, to try them again.
     diagnosis : mapping
         What its curves looked like when it ended: ``kind`` and, for people, ``text``; empty where that is not known.
     """
@@ -85,6 +87,7 @@ class TrialRecord:
     error: str = ""
     execution: Mapping[str, Scalar] = field(default_factory=dict)
     diagnosis: Mapping[str, str] = field(default_factory=dict)
+    again: int | None = None
 
     @property
     def value(self) -> float:
@@ -154,8 +157,8 @@ class StageLedger:
             for key, value in attributes.items():
                 self._storage.set_study_user_attr(self._study_id, key, value)
 
-    def start(self, space: Space, config: Config, seed: int) -> int:
-        """Open a trial.
+    def start(self, space: Space, config: Config, seed: int, again: int | None = None) -> int:
+        """Open a trial; ``again`` is the failed one that it tries again.
 
         Returns
         -------
@@ -167,7 +170,7 @@ class StageLedger:
             state=TrialState.RUNNING,
             params={p.name: config[p.name] for p in searched},
             distributions={p.name: _as_optuna(p.distribution) for p in searched},
-            user_attrs={"config": dict(config), "seed": seed},
+            user_attrs={"config": dict(config), "seed": seed} | ({} if again is None else {"again": again}),
         )
         with _translated():
             trial_id = self._storage.create_new_trial(self._study_id, template_trial=template)
@@ -270,6 +273,7 @@ class StageLedger:
             error=ended.get("error", ""),
             execution=attributes.get("execution", {}),
             diagnosis=ended.get("diagnosis", {}),
+            again=attributes.get("again"),
         )
 
 
@@ -292,7 +296,7 @@ class Ledger:
         self._batch = batch
 
     @classmethod
-    def open(cls, folder: Path, *, create: bool = False) -> Self:
+    def open(cls, folder: Path, *, create: bool = False, guard: Callable[[], None] | None = None) -> Self:
         """Open the ledger in a search's folder.
 
         Parameters
@@ -301,6 +305,8 @@ class Ledger:
             The search's folder; its name is the search's.
         create : bool
             Whether to begin one where there is none.
+        guard : function or None
+            Called before anything is written; raises what forbids it.
 
         Raises
         ------
@@ -317,6 +323,7 @@ class Ledger:
                 + (f"there are: {', '.join(others)}" if others else "there is none yet: start one with tuner run SPEC")
             )
         storage, backend = open_journal(path)
+        backend.guard = guard
         return cls(storage, folder.name, backend.batch)
 
     def stages(self) -> list[StageLedger]:

@@ -12,6 +12,7 @@ import fcntl
 import json
 import math
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from tuner.errors import LedgerError, SearchNotFoundError, TrackingError
@@ -29,6 +30,7 @@ from tuner.track.best import find_front, rank_trials
 from tuner.track.ledger import FINAL, Ledger, StageLedger, TrialRecord
 from tuner.track.registry import register
 
+_LATE_S = 15.0  # a request that is given up after 10 s has arrived by then, or never will
 _BATCH = 900  # a batch may hold 1,000 metrics, 100 params and 100 tags
 _STATUS = {
     "complete": "FINISHED",
@@ -79,6 +81,8 @@ class Mirror:
         self._opened: MlflowClient | None = None
         self._runs: dict[tuple[str, int | None], _Run] = {}
         self._experiment_id: str | None = None
+        self._has_doubts = False  # whether something was sent of which it is not known when it arrived
+        self._trouble_at = -math.inf
         self._outcomes_sent: dict[str, int] = {}
 
     def sync(self, *, settle: bool = False) -> None:
@@ -95,8 +99,17 @@ class Mirror:
             If the ledger cannot be read.
         TrackingError
             If MLflow is away or refuses; what was sent stays sent, the rest waits for the next pass.
+
+        Notes
+        -----
+        A server that did not answer may still do what it was asked, and do it after it was asked again: a server that
+        stood still has it waiting. A point that comes twice is one in MLflow's tables, for its time and value are the
+        ledger's. A run that comes twice is deleted, and a status that comes late is set again: once anything went
+        wrong, a pass that settles asks MLflow first what it holds.
         """
         try:
+            if settle and self._has_doubts:
+                self._forget()
             for stage in self._ledger.everything():
                 if self._experiment_id is None:
                     self._discover(stage.search, stage.attributes["search_id"])
@@ -104,8 +117,8 @@ class Mirror:
         except LedgerError:
             raise
         except Exception as error:  # a store is SQL, HTTP or a plugin, each with errors of its own
-            self._experiment_id = None  # what arrived is not known: the next pass asks again
-            self._runs.clear()
+            self._forget()
+            self._has_doubts, self._trouble_at = True, time.monotonic()
             said = f"MLflow at {self._uri} does not take what was recorded: {error}"
             raise TrackingError(hide_password(said)) from error
 
@@ -143,6 +156,16 @@ class Mirror:
         return False
 
     @property
+    def is_doubtful(self) -> bool:
+        """Whether something that was sent may still be on its way."""
+        return time.monotonic() - self._trouble_at < _LATE_S
+
+    def _forget(self) -> None:
+        """Forget what MLflow holds, so that it is asked."""
+        self._experiment_id = None
+        self._runs.clear()
+
+    @property
     def _client(self) -> MlflowClient:
         """The client, opened when it is first wanted, since that may fail."""
         if self._opened is None:
@@ -152,28 +175,30 @@ class Mirror:
     def _discover(self, search: str, search_id: str) -> None:
         """Learn which runs there are already; a search is known by its id, since names come again."""
         found = self._client.get_experiment_by_name(search)
-        experiment_id = found.experiment_id if found else self._create_experiment(search)
+        experiment_id = found.experiment_id if found else create_experiment(self._client, self._uri, search)
+        found_runs: list[Run] = []
         token = None
         while True:
             page = self._client.search_runs(
                 [experiment_id], f"tags.`tuner.search_id` = '{search_id}'", max_results=1000, page_token=token
             )
-            for run in page:
-                trial = run.data.tags.get("tuner.trial")
-                key = (run.data.tags["tuner.stage"], None if trial is None else int(trial))
-                self._runs[key] = _Run(run.info.run_id, None, run.data.tags.get("tuner.state", "running"))
+            found_runs += page
             token = page.token
             if not token:
                 break
+        self._has_doubts = self._has_doubts or bool(found_runs)  # another process sent them, and may have been killed
+        parents = {run.data.tags.get("mlflow.parentRunId") for run in found_runs}
+        # of several for one trial or stage, the one that was used stays
+        for run in sorted(found_runs, key=lambda run: (run.info.run_id not in parents, not run.data.metrics)):
+            trial = run.data.tags.get("tuner.trial")
+            key = (run.data.tags["tuner.stage"], None if trial is None else int(trial))
+            if key in self._runs:
+                self._client.delete_run(run.info.run_id)
+                continue
+            state = run.data.tags.get("tuner.state", "running")
+            is_right = run.info.status == _find_status(state)
+            self._runs[key] = _Run(run.info.run_id, None, state if is_right else "")
         self._experiment_id = experiment_id
-
-    def _create_experiment(self, search: str) -> str:
-        """Make the experiment; if the store is a file, artifacts lie beside it and not wherever one happens to be."""
-        location = None
-        if self._uri.startswith("sqlite:///"):
-            location = Path(self._uri.removeprefix("sqlite:///")).absolute().with_name("mlartifacts").as_uri()
-        tags = {"mlflow.experimentKind": "custom_model_development"}  # shown as training, not as talk with models
-        return str(self._client.create_experiment(search, artifact_location=location, tags=tags))
 
     def _sync_stage(self, stage: StageLedger, settle: bool) -> None:
         attributes = stage.attributes
@@ -228,7 +253,8 @@ class Mirror:
         is_new_here = run is None or not run.epochs  # a trial that goes on may have another device
         if run is None:
             architecture = str(trial.config.get("architecture", ""))
-            tags = {
+            again = {} if trial.again is None else {"tuner.again": str(trial.again)}
+            tags = again | {
                 "mlflow.parentRunId": parent.run_id,
                 "tuner.search_id": attributes["search_id"],
                 "tuner.stage": trial.stage,
@@ -267,7 +293,7 @@ class Mirror:
         return max(steps, default=0)
 
     def _set_status(self, run: _Run, state: str, ended: datetime.datetime | None) -> None:
-        status = "KILLED" if state == "interrupted" else _STATUS[state]
+        status = _find_status(state)
         if status == "RUNNING":
             self._client.update_run(run.run_id, status=status)
         else:
@@ -334,6 +360,30 @@ class Mirror:
             self._client.set_tag(run_id, "tuner.pareto", "true")
         for run_id in sorted(tagged - front):
             self._client.delete_tag(run_id, "tuner.pareto")
+
+
+def create_experiment(client: MlflowClient, tracking_uri: str, search: str) -> str:
+    """Make a search's experiment; if the store is a file, artifacts lie beside it and not wherever one happens to be.
+
+    Parameters
+    ----------
+    client : MlflowClient
+        Of the store.
+    tracking_uri : str
+        Its address.
+    search : str
+        The search's name.
+
+    Returns
+    -------
+    str
+        The experiment's id.
+    """
+    location = None
+    if tracking_uri.startswith("sqlite:///"):
+        location = Path(tracking_uri.removeprefix("sqlite:///")).absolute().with_name("mlartifacts").as_uri()
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # shown as training, not as talk with models
+    return str(client.create_experiment(search, artifact_location=location, tags=tags))
 
 
 def find_comparison(tracking_uri: str, search: str, num_trials: int = 8) -> str:
@@ -426,6 +476,10 @@ def _batches(trial: TrialRecord, epochs_held: int, objective: str) -> Iterator[l
         batch += metrics
     if batch:
         yield batch
+
+
+def _find_status(state: str) -> str:
+    return "KILLED" if state == "interrupted" else _STATUS[state]
 
 
 def _measure_audit(audit: Mapping[str, Any] | None) -> dict[str, float]:

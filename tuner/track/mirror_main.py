@@ -47,7 +47,7 @@ def _mirror(mirror: Mirror, tracking_uri: str, told: IO[str]) -> bool:
             if away:
                 _print(f"MLflow at {hide_password(tracking_uri)} is back")
             away = ""
-            if over:
+            if over and (not mirror.is_doubtful or time.monotonic() > deadline):
                 return True
         except TrackingError as error:
             if not away:

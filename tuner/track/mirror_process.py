@@ -11,7 +11,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-_HTTP = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # MLflow's own: four minutes
+_MLFLOW = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow's own patience is four minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 
 
 class NoMirror:
@@ -82,7 +86,7 @@ class MirrorProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**_HTTP, **os.environ, "MLFLOW_TRACKING_URI": self._uri},
+                env={**_MLFLOW, **os.environ, "MLFLOW_TRACKING_URI": self._uri},
                 text=True,
                 start_new_session=True,  # ctrl-C is meant for the search
             )

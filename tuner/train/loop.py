@@ -1,5 +1,6 @@
 """The training of one configuration, one epoch after the other."""
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -134,6 +135,12 @@ class Trainer:
         The network with its normalisation, as it is after the latest step.
     acceleration : Acceleration
         How the device is used.
+    criterion : Criterion
+        What is made small.
+    stepper : Stepper
+        What moves the weights.
+    num_multiply_adds : int
+        Of the network for one image.
     description : ModelDescription
         What it takes to save it and to load it again.
     history : list of EpochResult
@@ -204,7 +211,7 @@ class Trainer:
         self._refuse_small_batches(find_least_batch(network))
         layers = summarise(network, splits.image_shape)
         self._num_parameters = sum(layer.num_parameters for layer in layers)
-        self._num_multiply_adds = sum(layer.num_multiply_adds for layer in layers)
+        self.num_multiply_adds = sum(layer.num_multiply_adds for layer in layers)
         mean, std = splits.mean.tolist(), splits.std.tolist()
         if isinstance(given.architecture, HogSvm):  # its histograms are made for pixels from 0 to 1
             mean, std = [0.0] * len(mean), [255.0] * len(std)
@@ -213,8 +220,8 @@ class Trainer:
         self.classifier.to(self._device, memory_format=self.acceleration.memory_format)  # type: ignore[call-overload]
         sizes = np.bincount(splits.labels[splits.train], minlength=splits.num_classes)
         criterion = Criterion(given, torch.from_numpy(sizes).to(self._device))
-        self._criterion, self._hopeless_loss = criterion, HOPELESS * criterion.guess
-        self._stepper = Stepper(self.classifier, given, criterion, self.acceleration, self._workers)
+        self.criterion, self._hopeless_loss = criterion, HOPELESS * criterion.guess
+        self.stepper = Stepper(self.classifier, given, criterion, self.acceleration, self._workers)
 
     def _refuse_small_batches(self, needed: int) -> None:
         """See that each worker gets as many images a step as the network needs.
@@ -265,9 +272,9 @@ class Trainer:
                 seconds=self._clock() - start,
                 images_per_second=images_per_second,
                 peak_memory_bytes=measure_peak(self._device),
-                micro_batch=self._stepper.micro_batch,
+                micro_batch=self.stepper.micro_batch,
                 parameters=self._num_parameters,
-                multiply_adds=self._num_multiply_adds,
+                multiply_adds=self.num_multiply_adds,
             )
             self.history.append(result)
             yield result
@@ -292,11 +299,7 @@ class Trainer:
         changes: list[Tensor] = []
         for step, batch in enumerate(order.tensor_split(self._steps[self.epoch])):
             is_checked = step % STEPS_BETWEEN_CHECKS == 0
-            images, labels = self._feed.gather(self._workers.share(batch))
-            images, targets = self._augment(images, labels)
-            images = images.contiguous(memory_format=self.acceleration.memory_format)
-            parts = Batch(images, labels, targets, len(batch))
-            measured = self._stepper.take(parts, self._learning_rate(step), is_measured=is_checked)
+            measured = self.stepper.take(self.gather(batch), self._learning_rate(step), is_measured=is_checked)
             sums += measured.sums
             seen += len(batch)
             if measured.change is not None:
@@ -314,28 +317,62 @@ class Trainer:
         norm, ratio = torch.stack(changes).mean(dim=0).tolist() if changes else (math.nan, math.nan)
         return dict(zip(TRAINED, (loss, loss + l2_term, share, accuracy, norm, ratio), strict=True)), seen
 
+    def gather(self, rows: Tensor) -> Batch:
+        """Bring this worker's part of some images to the device, augmented, as a step takes them.
+
+        Parameters
+        ----------
+        rows : int64 tensor, shape (batch,), on the CPU
+            Which images, for all workers together.
+        """
+        images, labels = self._feed.gather(self._workers.share(rows))
+        images, targets = self._augment(images, labels)
+        images = images.contiguous(memory_format=self.acceleration.memory_format)
+        return Batch(images, labels, targets, len(rows))
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Let the classifier be what is validated for as long as the block lasts, without gradients."""
+        with self.stepper.average.applied():
+            self._workers.align(self.classifier)
+            self.classifier.eval()
+            with torch.inference_mode():
+                yield
+
+    def score(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Score some images as they are, in a block of ``evaluating``.
+
+        Parameters
+        ----------
+        rows : int64 tensor, shape (batch,), on the CPU
+            Which images; a batch that fits into memory.
+
+        Returns
+        -------
+        logits : float tensor, shape (batch, num_classes)
+            Scores.
+        labels : int64 tensor, shape (batch,)
+            Classes.
+        """
+        images, labels = self._feed.gather(rows)
+        images = images.contiguous(memory_format=self.acceleration.memory_format)
+        with self.acceleration.autocast(self._device):
+            return self.classifier(images).float(), labels
+
     def _validate(self) -> dict[str, float | None]:
         """Measure losses and accuracies on the validation images."""
         sums = torch.zeros(4, dtype=torch.float64, device=self._device)
         batch_size = max(1, EVALUATION_VALUES[self._device.type] // math.prod(self.description.image_shape))
-        with self._stepper.average.applied():
-            self._workers.align(self.classifier)
-            self.classifier.eval()
-            with torch.inference_mode():
-                own = self._workers.share(
-                    self._validation_rows
-                )  # none at all, where there are more workers than images
-                for rows in torch.split(own, batch_size) if len(own) else ():
-                    images, labels = self._feed.gather(rows)
-                    images = images.contiguous(memory_format=self.acceleration.memory_format)
-                    with self.acceleration.autocast(self._device):
-                        logits = self.classifier(images).float()
-                    loss = self._criterion.loss(logits, labels) * len(rows)
-                    counts = [count_correct(logits, labels), count_correct(logits, labels, TOP)]
-                    if self._superclasses is not None:
-                        found = self._superclasses[logits.argmax(dim=1)]
-                        counts.append((found == self._superclasses[labels]).sum())
-                    sums[: 1 + len(counts)] += torch.stack([loss, *counts])
+        with self.evaluating():
+            own = self._workers.share(self._validation_rows)  # none at all, where there are more workers than images
+            for rows in torch.split(own, batch_size) if len(own) else ():
+                logits, labels = self.score(rows)
+                loss = self.criterion.loss(logits, labels) * len(rows)
+                counts = [count_correct(logits, labels), count_correct(logits, labels, TOP)]
+                if self._superclasses is not None:
+                    found = self._superclasses[logits.argmax(dim=1)]
+                    counts.append((found == self._superclasses[labels]).sum())
+                sums[: 1 + len(counts)] += torch.stack([loss, *counts])
         means = (self._workers.add(sums) / len(self._validation_rows)).tolist()
         return {
             "val_loss": means[0],
@@ -358,7 +395,7 @@ class Trainer:
         path : Path
             Written whole or not at all. ``load_model`` reads it.
         """
-        with self._stepper.average.applied():
+        with self.stepper.average.applied():
             save_model(self.classifier, self.description, path)
 
     def save(self, path: Path) -> None:
@@ -372,7 +409,7 @@ class Trainer:
         """
         training = {
             "configuration": self._describe_configuration(),
-            "stepper": self._stepper.state_dict(),
+            "stepper": self.stepper.state_dict(),
             "history": [dataclasses.asdict(result) for result in self.history],
         }
         write_state(path, {**describe_model(self.classifier, self.description), "training": training})
@@ -403,7 +440,7 @@ class Trainer:
         if differences:
             raise RunError(f"{path}: another training's checkpoint; {'; '.join(differences)}; delete it")
         self.classifier.load_state_dict(state["classifier"])
-        self._stepper.load_state_dict(training["stepper"])
+        self.stepper.load_state_dict(training["stepper"])
         self.history = [EpochResult(**result) for result in training["history"]]
 
     def _describe_configuration(self) -> dict[str, Scalar]:

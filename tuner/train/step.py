@@ -123,7 +123,7 @@ class Stepper:
         before = [weight.detach().clone() for weight in self._weights] if is_measured else None
         while True:
             try:
-                sums = self._add_gradients(batch)
+                sums = self.add_gradients(batch)
                 break
             except (RuntimeError, MemoryError) as error:
                 most = min(self.micro_batch, len(batch.images))
@@ -148,8 +148,19 @@ class Stepper:
             return Measured(sums, None)
         return Measured(sums, torch.stack([norm, _measure_change(before, self._weights)]))
 
-    def _add_gradients(self, batch: Batch) -> Tensor:
-        """Compute the gradients of a batch, a micro-batch after the other; return the sums that were seen."""
+    def add_gradients(self, batch: Batch) -> Tensor:
+        """Compute the gradients of a batch's loss, a micro-batch after the other, and move nothing.
+
+        Parameters
+        ----------
+        batch : Batch
+            What to learn from.
+
+        Returns
+        -------
+        float64 tensor, shape (3,)
+            As of `Measured`, the L2 term being zero.
+        """
         self._classifier.zero_grad()
         sums = torch.zeros(3, dtype=torch.float64, device=self._device)
         # as many parts on every worker, whose shares may differ by an image: each part is a meeting of all

@@ -108,6 +108,7 @@ FAKES = {
     "ray": 'case "$1" in\nstart) echo "ray pid $$" >>"$LOG"; exec sleep 100 ;;\nesac\n',
     "tuner": (
         'echo "tuner $*" >>"$LOG"\ntrap \'echo "tuner ends cleanly" >>"$LOG"; exit 1\' TERM\n'
+        'until [ "$(grep -c "ray pid" "$LOG")" = 3 ]; do sleep 0.1; done\n'
         'if [ -n "$LONG" ]; then for _ in $(seq 300); do sleep 0.1; done; fi\nexit "${CODE:-0}"\n'
     ),
 }

@@ -197,6 +197,7 @@ def searches(draw: st.DrawFn, among: st.SearchStrategy[Space | FinishedSearch] |
             gpu_hours=draw(st.none() | st.floats(1e-3, 1e6)) if gpus != 0 else None,
             target=draw(st.none() | st.floats(1e-9, 1 if metric == "val_accuracy" else 10)),
             no_improvement=draw(st.none() | st.integers(1, 1000)),
+            failures=draw(st.none() | st.integers(0, 1000)),
         ),
         seed=draw(st.integers(0, 2**32 - 1)),
         tracking=Tracking(mlflow=draw(st.sampled_from(["auto", "off", "http://host:5000", "sqlite:///a b.db"]))),

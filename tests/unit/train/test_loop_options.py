@@ -229,7 +229,7 @@ def test_a_step_left_out_has_no_length_and_its_images_keep_their_l2_term(stripes
         max_epochs=1,
         seed=0,
     )
-    trainer._stepper._scaler.load_state_dict({"scale": 1e38, "good_steps": 0})  # overflows at every step of the epoch
+    trainer.stepper._scaler.load_state_dict({"scale": 1e38, "good_steps": 0})  # overflows at every step of the epoch
     (result,) = trainer.epochs()
     assert result.is_finite
     assert math.isnan(result.gradient_norm) and math.isnan(result.update_ratio)

@@ -1,0 +1,154 @@
+"""What dies and comes back: nodes and workers of a real Ray, and searches stopped, resumed and extended by name."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import TUNER, clean_environment
+from test_lanes import SPEC, Watched
+
+from tuner.execute.experiment import Surroundings, run_search
+from tuner.execute.task import TrainFunction, TrialTask
+from tuner.spec import load_text
+from tuner.track.ledger import Ledger, TrialRecord
+
+Tuner = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def read(folder: Path) -> dict[str, TrialRecord]:
+    """Every trial of a search by its name."""
+    return {trial.name: trial for stage in Ledger.open(folder).stages() for trial in stage.trials()}
+
+
+def play(folder: Path, cache: Path, train: TrainFunction, address: str | None = None) -> dict[str, TrialRecord]:
+    """Run the search with another training, and read its trials."""
+    run_search(load_text(SPEC), Surroundings(folder, cache, ray_address=address), Watched(), train=train)
+    return read(folder / "played")
+
+
+def make_mortal(deadly: str) -> TrainFunction:
+    """Make a training of which one trial always kills its worker at its second epoch; nested, to go by value."""
+
+    def train(task: TrialTask | None) -> Iterator[dict[str, float]]:
+        for epoch in range(1 if task is None else task.epochs_recorded + 1, 1 if task is None else 3):
+            assert task is not None
+            if epoch == 2 and f"{task.stage}-{task.number}" == deadly:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield {"epoch": epoch, "train_loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.5}
+
+    return train
+
+
+def test_a_trial_that_always_kills_its_worker_fails_after_a_few_tries_and_alone(
+    tmp_path: Path, cache: Path, tuner: Tuner
+) -> None:
+    trials = play(tmp_path, cache, make_mortal("coarse-4"))
+    failed = trials.pop("coarse-4")
+    assert failed.state == "failed"
+    assert "its worker failed 4 times" in failed.reason
+    assert len(failed.epochs) == 1, "what it trained is kept"
+    assert {trial.state for trial in trials.values()} == {"complete"}
+    shown = tuner("show", "played", "--stage", "coarse", "--trial", "4", "--results", str(tmp_path)).stdout
+    assert "trial 4 of stage coarse of search played: failed" in shown
+    assert "ActorDiedError" in shown
+
+
+def test_the_trials_of_a_node_that_is_killed_go_on_on_another(tmp_path: Path, cache: Path) -> None:
+    import ray
+    from ray.cluster_utils import Cluster
+
+    def train(task: TrialTask | None) -> Iterator[dict[str, float]]:
+        import ray
+
+        node = ray.get_runtime_context().get_node_id()
+        if task is None:
+            return
+        for epoch in range(task.epochs_recorded + 1, 3):
+            time.sleep(0.3)
+            with (task.folder.parent.parent / "begun.log").open("a") as log:
+                log.write(f"{node}\n")
+            yield {"epoch": epoch, "train_loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.5}
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        doomed = cluster.add_node(num_cpus=1)
+        begun = tmp_path / "played" / "begun.log"
+
+        class Killer(Watched):
+            """Kills a node once it has trained something."""
+
+            def say(self, line: str) -> None:
+                super().say(line)
+                if doomed in cluster.worker_nodes and begun.exists() and doomed.node_id in begun.read_text():
+                    cluster.remove_node(doomed, allow_graceful=False)
+
+        killer = Killer()
+        around = Surroundings(tmp_path, cache, ray_address=cluster.address)
+        run_search(load_text(SPEC), around, killer, train=train)
+        assert doomed not in cluster.worker_nodes, "it was killed"
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    trials = read(tmp_path / "played")
+    assert len(trials) == 18
+    assert {trial.state for trial in trials.values()} == {"complete"}
+    assert all([epoch["epoch"] for epoch in trial.epochs] == [1, 2] for trial in trials.values())
+
+
+def test_a_search_is_stopped_from_elsewhere_gone_on_with_by_name_and_extended(
+    tuner: Tuner, small: Path, tmp_path: Path, cache: Path
+) -> None:
+    folder = tmp_path / "results/small"
+    untracked = ("--set", "tracking.mlflow=off")
+    driver = subprocess.Popen(
+        [TUNER, "run", str(small), *untracked],
+        cwd=tmp_path,
+        env=clean_environment(cache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not ((folder / "ledger.journal").exists() and any(trial.epochs for trial in read(folder).values())):
+            assert driver.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        second = tuner("run", str(small), *untracked)
+        assert second.returncode == 1
+        assert f"process {driver.pid} on " in second.stderr
+        stopped = tuner("stop", "small")
+        assert stopped.returncode == 0, stopped.stderr
+        output, _ = driver.communicate(timeout=60)
+    finally:
+        driver.kill()
+    assert driver.returncode == 1
+    assert "interrupted; all is recorded" in output
+    assert "nobody runs" in tuner("stop", "small").stdout
+    finished = {name: trial for name, trial in read(folder).items() if trial.state not in {"running", "paused"}}
+
+    extended = tuner("extend", "small", "--trials", "+2", "--stage", "fine")
+    assert extended.returncode == 0, extended.stdout + extended.stderr
+    trials = read(folder)
+    assert len(trials) == 8 + 6
+    assert finished.items() <= trials.items()
+    assert all(trial.state not in {"running", "paused"} for trial in trials.values())
+    again = tuner("resume", "small")
+    assert again.returncode == 0, again.stderr
+    assert read(folder) == trials
+    refused = tuner("run", str(small))
+    assert refused.returncode == 2
+    assert "tuner resume small" in refused.stderr
+
+
+@pytest.mark.parametrize("arguments", [("extend", "small"), ("retry", "small"), ("resume", "small"), ("stop", "small")])
+def test_a_search_that_is_not_there_or_is_not_told_what_to_do_is_refused(
+    tuner: Tuner, arguments: tuple[str, ...]
+) -> None:
+    done = tuner(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,92 @@
+"""What is freed, and above all what is not."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from click.testing import CliRunner
+from test_search_run import measure, open_run
+
+from tuner.cli import cli
+from tuner.execute.garbage import find_garbage
+from tuner.execute.task import LAST, MODEL
+from tuner.track.lease import claimed
+from tuner.track.ledger import Ledger
+
+DAY_S = 86400.0
+
+
+def leave_search(folder: Path) -> None:
+    """A search that was killed in the middle of a trial, before it could tidy up."""
+    run = open_run(folder, changes=("stages.coarse.halving=none",))
+    for number in range(8):
+        task = run.next_task()
+        assert task is not None
+        epoch = 1
+        while run.report(task, measure(task, epoch) | {"train_loss": 1.0, "val_loss": 1.0}) and (
+            number < 7 or epoch < 2
+        ):
+            epoch += 1
+    for number in range(8):
+        checkpoints = folder / "checkpoints" / f"coarse-{number}"
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        for name in (LAST, MODEL):
+            (checkpoints / name).write_text("x" * 1000)
+    (folder / "ray" / "tune").mkdir(parents=True)
+    (folder / "ray" / "tune" / "state.json").write_text("{}")
+    (folder / "checkpoints" / "coarse-7" / "last.pt.17.partial").write_text("x")
+
+
+def test_a_killed_search_keeps_what_it_needs_to_go_on_and_its_best_models(tmp_path: Path) -> None:
+    folder = tmp_path / "search"
+    leave_search(folder)
+    journal = (folder / "ledger.journal").read_bytes()
+    done = CliRunner().invoke(cli, ["gc", "--results", str(tmp_path), "--cache", str(tmp_path / "none")])
+    assert done.exit_code == 0, done.output
+    assert "nothing was deleted; to free" in done.output
+    assert (folder / "ray").exists()
+
+    freed = CliRunner().invoke(cli, ["gc", "--yes", "--results", str(tmp_path), "--cache", str(tmp_path / "none")])
+    assert freed.exit_code == 0, freed.output
+    trials = {trial.name: trial for trial in Ledger.open(folder).stages()[0].trials()}
+    ended = sorted((t for t in trials.values() if t.state != "running"), key=lambda trial: -trial.value)
+    assert len(ended) == 7
+    left = {path.relative_to(folder / "checkpoints").as_posix() for path in (folder / "checkpoints").rglob("*.p*")}
+    assert left == {f"{trial.name}/{MODEL}" for trial in ended[:5]} | {f"coarse-7/{LAST}", f"coarse-7/{MODEL}"}
+    assert not (folder / "ray").exists()
+    assert (folder / "ledger.journal").read_bytes() == journal
+    again = CliRunner().invoke(cli, ["gc", "--results", str(tmp_path), "--cache", str(tmp_path / "none")])
+    assert "search" not in again.output
+
+
+def test_a_search_that_runs_is_not_touched(tmp_path: Path) -> None:
+    leave_search(tmp_path / "search")
+    assert find_garbage(tmp_path, tmp_path / "none", tmp_path / "none", DAY_S)
+    with claimed(tmp_path / "search"):
+        assert find_garbage(tmp_path, tmp_path / "none", tmp_path / "none", DAY_S) == []
+
+
+def test_decoded_images_are_freed_only_when_they_were_not_used_for_long(tmp_path: Path) -> None:
+    old, new = tmp_path / "images-a.arrow", tmp_path / "images-b.arrow"
+    for path in (old, new):
+        path.write_text("x")
+    os.utime(old, (time.time() - 40 * DAY_S,) * 2)
+    found = find_garbage(tmp_path / "none", tmp_path, tmp_path / "none", 30 * DAY_S)
+    assert [garbage.path for garbage in found] == [old]
+
+
+def test_a_session_of_ray_is_freed_only_when_none_of_its_processes_is_left(tmp_path: Path) -> None:
+    dead, young, living = (tmp_path / f"session_2026-{name}" for name in ("dead", "young", "living"))
+    for session in (dead, young, living):
+        session.mkdir()
+        if session != young:
+            os.utime(session, (time.time() - DAY_S,) * 2)
+    (tmp_path / "session_latest").symlink_to(living)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(living)]) as process:
+        try:
+            found = find_garbage(tmp_path / "none", tmp_path / "none", tmp_path, DAY_S)
+        finally:
+            process.kill()
+    assert [garbage.path for garbage in found] == [dead]

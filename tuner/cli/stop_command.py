@@ -1,0 +1,47 @@
+"""``tuner stop``."""
+
+import time
+from pathlib import Path
+
+import click
+
+from tuner.cli.options import results_option
+
+
+@click.command()
+@click.argument("search")
+@click.option(
+    "--timeout", "timeout_s", default=60.0, show_default=True, type=click.FloatRange(min=0), help="Seconds to wait."
+)
+@results_option
+def stop(search: str, timeout_s: float, results: Path) -> None:
+    r"""Stop a search that runs, from another terminal or machine, as ctrl-C would.
+
+    All is recorded, and tuner resume goes on. The request goes through the search's folder, so it reaches a driver on
+    another machine that shares it.
+
+    \b
+    Examples:
+        tuner stop digits
+        tuner stop digits --results /shared/results --timeout 300
+    """
+    from tuner.errors import RunError
+    from tuner.track.lease import ask_to_stop, find_holder
+    from tuner.track.ledger import Ledger
+
+    folder = results.absolute() / search
+    Ledger.open(folder)  # says which searches there are
+    holder = find_holder(folder)
+    if holder is None:
+        click.echo(f"nobody runs search {search!r}; go on with it with: tuner resume {search}")
+        return
+    ask_to_stop(folder, holder)
+    deadline = time.monotonic() + timeout_s
+    while find_holder(folder) == holder:
+        if time.monotonic() > deadline:
+            raise RunError(
+                f"search {search!r} was asked to stop and has not within {timeout_s:g} s: {holder}. Wait, or end that "
+                "process; nothing that was recorded is lost either way"
+            )
+        time.sleep(0.2)
+    click.echo(f"search {search!r} has stopped; all is recorded. To go on where it was:\n  tuner resume {search}")

@@ -1,0 +1,142 @@
+"""What searches leave behind that nobody needs again: found first, and freed only when asked to."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuner.execute.task import LAST, Manner
+from tuner.track.best import rank_trials
+from tuner.track.lease import claimed, find_holder
+from tuner.track.ledger import JOURNAL, Ledger
+
+STARTING_S = 600.0  # a session of Ray's this young may have no process yet
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """A file or folder that nobody needs.
+
+    Attributes
+    ----------
+    path : Path
+        Where it is.
+    size_bytes : int
+        What it takes.
+    why : str
+        Why nobody needs it.
+    search : Path or None
+        The folder of the search that it belongs to.
+    """
+
+    path: Path
+    size_bytes: int
+    why: str
+    search: Path | None = None
+
+
+def find_garbage(results: Path, cache: Path, ray_folder: Path, unused_s: float) -> list[Garbage]:
+    """Find what can be freed.
+
+    Parameters
+    ----------
+    results, cache : Path
+        The folders of all searches and of decoded images.
+    ray_folder : Path
+        Where Ray keeps its sessions.
+    unused_s : float
+        Decoded images that were not read for so many seconds are made again if they are wanted.
+
+    Returns
+    -------
+    list of Garbage
+        Nothing of a search that runs, nothing that a search needs to go on, and no record.
+    """
+    found = [one for journal in sorted(results.glob(f"*/{JOURNAL}")) for one in _find_in_search(journal.parent)]
+    found += _find_unused(cache, unused_s)
+    found += _find_sessions(ray_folder)
+    return found
+
+
+def free(garbage: Garbage) -> None:
+    """Delete it, unless its search runs by now.
+
+    Raises
+    ------
+    LedgerError
+        If it does.
+    """
+    if garbage.search is None:
+        _delete(garbage.path)
+        return
+    with claimed(garbage.search):
+        _delete(garbage.path)
+
+
+def _find_in_search(folder: Path) -> Iterator[Garbage]:
+    """Find what a search left that was killed before it could tidy up."""
+    if find_holder(folder) is not None:
+        return
+    scratch = folder / "ray"
+    if scratch.is_dir():
+        yield Garbage(scratch, _measure(scratch), "Ray Tune's own files of a search that was killed", folder)
+    for partial in sorted(folder.rglob("*.partial")):
+        yield Garbage(partial, _measure(partial), "a file that was cut off", folder)
+    for stage in Ledger.open(folder).stages():
+        trials = stage.trials()
+        open_trials = {trial.name for trial in trials if trial.state in {"running", "paused"}}
+        ended = [trial for trial in trials if trial.name not in open_trials]
+        kept = {trial.name for trial in rank_trials(ended, maximize=stage.maximize)[: Manner().models_kept]}
+        for trial in ended:
+            checkpoints = folder / "checkpoints" / trial.name
+            if trial.name not in kept and checkpoints.is_dir():
+                why = f"a model that is not among the best {Manner().models_kept} of its stage"
+                yield Garbage(checkpoints, _measure(checkpoints), why, folder)
+            elif (checkpoints / LAST).exists():
+                yield Garbage(
+                    checkpoints / LAST, _measure(checkpoints / LAST), "the training of a trial that has ended", folder
+                )
+
+
+def _find_unused(cache: Path, unused_s: float) -> Iterator[Garbage]:
+    for images in sorted(cache.glob("images-*.arrow")):
+        status = images.stat()
+        unused = time.time() - max(status.st_atime, status.st_mtime)
+        if unused > unused_s:
+            yield Garbage(images, status.st_size, f"decoded images that were not read for {unused / 86400:.0f} days")
+
+
+def _find_sessions(ray_folder: Path) -> Iterator[Garbage]:
+    """Find the sessions of Ray, of this user, that no process belongs to any more."""
+    lines = _read_command_lines()
+    for session in sorted(ray_folder.glob("session_2*")) if lines else ():
+        if session.is_symlink() or session.stat().st_uid != os.getuid():
+            continue
+        is_young = time.time() - session.stat().st_mtime < STARTING_S
+        if not is_young and not any(session.name in line for line in lines):
+            yield Garbage(session, _measure(session), "a session of Ray that has ended")
+
+
+def _read_command_lines() -> list[str]:
+    """Return the command line of every process; none where the system does not tell."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(path.read_bytes().decode(errors="replace"))
+        except OSError:
+            continue
+    return lines
+
+
+def _measure(path: Path) -> int:
+    inside = path.rglob("*") if path.is_dir() else iter([path])
+    return sum(file.lstat().st_size for file in inside if file.is_symlink() or file.is_file())
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

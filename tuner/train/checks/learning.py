@@ -1,0 +1,173 @@
+"""Whether a network learns at all: a few images by heart, something that carries over, and at which learning rates."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tuner.spec.hyperparameters import AdamW, HogSvm, Hyperparameters
+from tuner.train.checks.finding import Finding, judge
+from tuner.train.checks.images import DEVIATIONS, measure_neighbours
+from tuner.train.checks.wiring import without_regularisation
+from tuner.train.data import ImageSplits
+from tuner.train.loop import Trainer
+
+FEW = 32  # images that are learned by heart
+BY_HEART = 0.1  # of a guess's loss
+NOT_BY_HEART = 0.5
+STEPS_AN_EPOCH, MOST_EPOCHS = 8, 60
+RATES_BY_HEART = (1e-2, 3e-3, 1e-3, 3e-2, 3e-4)
+LOWEST, HIGHEST, STEPS_A_DECADE = 1e-6, 10.0, 12
+SMOOTHING = 0.8
+BLOWN_UP = 3.0  # of the first loss
+LEAST_FALL = 0.03  # of a guess's loss
+BEGUN = 0.1  # share of the fall
+SOME, SHORT_EPOCHS = 1024, 5
+COVERED, WASTED = 0.5, 0.6  # shares of decades
+BELOW, ABOVE = 10.0, 3.0  # the range test is short: rates that much below and above what it says work too
+
+
+@dataclass(frozen=True)
+class RateRange:
+    """A learning-rate range test: one step at each of many rates, from tiny to huge.
+
+    Attributes
+    ----------
+    rates, losses : tuple of float
+        Of each step; losses are smoothed, in nats.
+    low, high : float
+        Between the rate at which the loss begins to fall and the one at which it is lowest; NaN if it does not fall.
+    blown_up : float
+        The rate at which the loss was three times the first, or the highest one.
+
+    References
+    ----------
+    .. [1] Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017, arXiv:1506.01186, section 3.3.
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    low: float
+    high: float
+    blown_up: float
+
+
+def find_rates(given: Hyperparameters, splits: ImageSplits, *, seed: int, device: str) -> RateRange:
+    """Train with a learning rate that rises from step to step, by the same factor, until the loss blows up."""
+    trainer = Trainer(given, splits, max_epochs=1, seed=seed, device=device)
+    trainer.classifier.train()
+    num_steps = round(STEPS_A_DECADE * math.log10(HIGHEST / LOWEST))
+    rates = np.geomspace(LOWEST, HIGHEST, num_steps)
+    generator = torch.Generator().manual_seed(seed)
+    smoothed, mean = [], 0.0
+    for step, rate in enumerate(rates):
+        chosen = torch.randint(len(splits.train), (min(given.batch_size, len(splits.train)),), generator=generator)
+        measured = trainer.stepper.take(trainer.gather(torch.from_numpy(splits.train)[chosen]), rate, is_measured=False)
+        loss = float(measured.sums[0]) / len(chosen)
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        smoothed.append(mean / (1 - SMOOTHING ** (step + 1)))
+        if not math.isfinite(loss) or loss > BLOWN_UP * smoothed[0]:
+            break
+    losses = np.array([loss for loss in smoothed if math.isfinite(loss)])
+    first, lowest = float(np.median(losses[:STEPS_A_DECADE])), int(losses.argmin())
+    low = high = math.nan
+    if first - losses[lowest] > LEAST_FALL * trainer.criterion.guess:
+        above = losses > first - BEGUN * (first - losses[lowest])
+        low, high = float(rates[np.flatnonzero(above[: lowest + 1])[-1]]), float(rates[lowest])
+    blown_up = float(rates[min(len(losses), num_steps - 1)])
+    return RateRange(tuple(rates[: len(losses)].tolist()), tuple(losses.tolist()), low, high, blown_up)
+
+
+def judge_rates(subject: str, found: RateRange, low: float, high: float) -> Finding:
+    """Hold the learning rates of a space against a range test.
+
+    Parameters
+    ----------
+    subject : str
+        The network.
+    found : RateRange
+        Its range test.
+    low, high : float
+        The space's ends; equal where the rate is a constant.
+    """
+    check = "learning rate"
+    if not math.isfinite(found.high):
+        text = f"no learning rate from {LOWEST:g} to {HIGHEST:g} lowers the loss in a step each"
+        return Finding(subject, check, "warn", math.nan, "a falling loss", text, "look at the other lines first")
+    bound, share = f"{found.low:.2g} to {found.high:.2g}", _cover((low, high), (found.low, found.high))
+    wasted = 1 - _cover((LOWEST * 1e-3, found.blown_up), (low, high))
+    text = f"the loss falls from {found.low:.2g} on and is lowest at {found.high:.2g}; the space has "
+    text += f"{low:.2g} to {high:.2g}, {share:.0%} of these decades" if low < high else f"{low:.2g}"
+    is_outside = high < found.low / BELOW or low > found.high * ABOVE
+    is_poor = low < high and (share < COVERED or wasted > WASTED)
+    status = judge(share, warn=is_poor, fail=is_outside)
+    advice = "" if status == "pass" else f"search from {found.low / BELOW:.1g} to {found.high * ABOVE:.1g}"
+    return Finding(subject, check, status, share, bound, text, advice)
+
+
+def check_by_heart(subject: str, given: Hyperparameters, splits: ImageSplits, *, seed: int, device: str) -> Finding:
+    """See that a network learns a few images by heart, without regularisation, at one of a few learning rates."""
+    generator = np.random.default_rng(seed)
+    rows = generator.choice(splits.train, min(FEW, len(splits.train)), replace=False)
+    few = dataclasses.replace(splits, train=np.tile(rows, STEPS_AN_EPOCH), validation=rows, order=None)
+    check, guess = f"{len(rows)} images by heart", math.nan
+    if isinstance(given.architecture, HogSvm):
+        text = "left out: a linear machine on few features cannot, and need not"
+        return Finding(subject, check, "pass", math.nan, "", text)
+    plain = without_regularisation(given).model_copy(update={"optimizer": AdamW(), "batch_size": len(rows)})
+    best, epochs = math.inf, 0
+    for rate in RATES_BY_HEART:
+        trainer = Trainer(
+            plain.model_copy(update={"learning_rate": rate}), few, max_epochs=MOST_EPOCHS, seed=seed, device=device
+        )
+        guess = trainer.criterion.guess
+        for result in trainer.epochs():
+            epochs += 1
+            best = min(best, result.train_loss) if math.isfinite(result.train_loss) else best
+            if best < BY_HEART * guess:
+                break
+        if best < BY_HEART * guess:
+            break
+    status = judge(best, warn=best > BY_HEART * guess, fail=best > NOT_BY_HEART * guess)
+    text = f"the loss comes to {best:.3f} in {epochs * STEPS_AN_EPOCH} steps, a guess has {guess:.3f}"
+    advice = "" if status == "pass" else "the network cannot learn even these: look at its layers, loss and steps"
+    return Finding(subject, check, status, best, f"below {BY_HEART * guess:.2f}", text, advice)
+
+
+def check_carries_over(
+    subject: str, given: Hyperparameters, splits: ImageSplits, rate: float, *, seed: int, device: str
+) -> Finding:
+    """See that what is learned from some images in a few epochs holds for others, better than a guess."""
+    rng = np.random.default_rng(seed)
+    rows = [rng.choice(part, min(SOME, len(part)), replace=False) for part in (splits.train, splits.validation)]
+    some = dataclasses.replace(splits, train=np.sort(rows[0]), validation=np.sort(rows[1]), order=None)
+    plain = without_regularisation(given).model_copy(
+        update={"learning_rate": rate, "batch_size": min(given.batch_size, 64)}
+    )
+    guess = float(np.bincount(splits.labels[some.validation]).max()) / len(some.validation)
+    bound = guess + DEVIATIONS * math.sqrt(guess * (1 - guess) / len(some.validation))
+    best, epoch = 0.0, 0
+    for result in Trainer(plain, some, max_epochs=SHORT_EPOCHS, seed=seed, device=device).epochs():
+        epoch = result.epoch
+        best = max(best, result.val_accuracy) if math.isfinite(result.val_accuracy) else best
+        if best > bound:
+            break
+    right, _, clear = measure_neighbours(splits, rng)
+    status = judge(best, warn=best <= bound, fail=best <= bound and right < clear)
+    text = f"validation accuracy {best:.1%} after {epoch} short epochs, a guess has {guess:.1%}"
+    advice = ""
+    if status == "fail":
+        advice = "the labels do not go with the images: are they shuffled? See the contact sheet"
+    elif status == "warn":
+        advice = "it learns slowly: give it more epochs, or another learning rate"
+    return Finding(subject, "carries over", status, best, f"above {bound:.1%}", text, advice)
+
+
+def _cover(by: tuple[float, float], what: tuple[float, float]) -> float:
+    """Return the share of a range's decades that another one covers; of a point, whether it does."""
+    low, high = max(by[0], what[0]), min(by[1], what[1])
+    if what[0] >= what[1]:
+        return float(by[0] <= what[0] <= by[1])
+    return max(0.0, math.log(high / low)) / math.log(what[1] / what[0]) if high > low else 0.0
