@@ -105,7 +105,10 @@ def test_the_image_has_the_pinned_versions_and_no_root() -> None:
 FAKES = {
     "scontrol": 'echo "scontrol $*" >>"$LOG"\n[ "$1" = requeue ] || printf "one\\ntwo\\nthree\\n"\n',
     "srun": 'echo "srun $*" >>"$LOG"\nwhile [ "${1#--}" != "$1" ]; do shift; done\nexec "$@"\n',
-    "ray": 'case "$1" in\nstart) echo "ray pid $$" >>"$LOG"; exec sleep 100 ;;\nhealth-check) grep -q "ray pid" "$LOG" ;;\nesac\n',
+    "ray": (
+        'case "$1" in\nstart) echo "ray pid $$" >>"$LOG"; exec sleep 100 ;;\n'
+        'health-check) grep -q "ray pid" "$LOG" ;;\nesac\n'
+    ),
     "tuner": (
         'echo "tuner $*" >>"$LOG"\ntrap \'echo "tuner ends cleanly" >>"$LOG"; exit 1\' TERM\n'
         'until [ "$(grep -c "ray pid" "$LOG")" = 3 ]; do sleep 0.1; done\n'
