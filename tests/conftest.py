@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from cluster_head import Head
 
 settings.register_profile("unhurried", deadline=None)  # how long a test takes is the machine's affair
 settings.load_profile("unhurried")
@@ -66,3 +70,12 @@ def small(tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(SPEC)
     return path
+
+
+@pytest.fixture(scope="session")
+def head(cache: Path) -> "Iterator[Head]":
+    """A Ray head that asks for a token, one for all integration tests."""
+    from cluster_head import running_head
+
+    with running_head(cache) as head:
+        yield head

@@ -5,8 +5,10 @@ TunerError                      anything that tuner itself explains to the user
 │   ├── SpecError               a search file, with every fault found in it
 │   ├── DataError               a data set that is missing, cut short, unlabelled or does not decode
 │   ├── AddressError            nothing answers at an address that was given
+│   ├── AuthenticationError     a cluster does not let one in
 │   ├── ResourceError           more was asked for than the machines have
-│   └── SearchNotFoundError     no search of that name, or not the kind that is needed
+│   ├── SearchNotFoundError     no search of that name, or not the kind that is needed
+│   └── JobNotFoundError        no job of that name on a cluster
 └── RunError                    the input was right and the run failed: exit code 1
     ├── OutOfMemoryError        a training does not fit into its device's memory
     ├── ClusterError            Ray cannot be started or was lost
@@ -43,12 +45,20 @@ class AddressError(InputError):
     """Nothing answers at an address that was given."""
 
 
+class AuthenticationError(InputError):
+    """A cluster does not let one in: no token, or not the right one."""
+
+
 class ResourceError(InputError):
     """More was asked for than the machines have."""
 
 
 class SearchNotFoundError(InputError):
     """There is no search of that name, or it is not the kind that is needed."""
+
+
+class JobNotFoundError(InputError):
+    """There is no job of that name on a cluster."""
 
 
 class RunError(TunerError):

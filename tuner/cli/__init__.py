@@ -35,6 +35,9 @@ COMMANDS = {
     "export": ("export", "Write all trials of a search as a table."),
     "ui": ("ui", "Open MLflow on the recorded searches."),
     "sync": ("sync", "Send to MLflow what it lacks of a search."),
+    "submit": ("submit", "Send a search to a Ray cluster that this machine is not part of."),
+    "jobs": ("jobs", "See, follow, await and stop the searches that were sent to a cluster."),
+    "doctor": ("doctor", "Look over the whole chain that a search needs, and say what to mend."),
     "gc": ("gc", "List what searches left behind and nobody needs, and free it if asked to."),
     "models": ("models", "List the families of networks, or the layers of one."),
     "completion": ("completion", "Print the script by which a shell completes tuner's commands and options."),
@@ -44,6 +47,8 @@ COMMANDS = {
 def keep_lines(command: click.Command) -> click.Command:
     r"""Let a help text's examples stand on lines of their own: click wants the character that ``\b`` means."""
     command.help = (command.help or "").replace("\\b\n", "\b\n")
+    for part in command.commands.values() if isinstance(command, click.Group) else ():
+        keep_lines(part)
     return command
 
 

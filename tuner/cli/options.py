@@ -52,6 +52,23 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(command)
 
 
+def address_option(command: Command) -> Command:
+    """Add ``--address``, a cluster's dashboard."""
+    return click.option(
+        "--address",
+        default="http://127.0.0.1:8265",
+        envvar="RAY_API_SERVER_ADDRESS",
+        show_default=True,
+        show_envvar=True,
+        help="The cluster's dashboard.",
+    )(command)
+
+
+def warn(text: str) -> None:
+    """Print a warning, apart from what the command prints."""
+    click.echo(f"warning: {text}", err=True)
+
+
 def hush_mlflow() -> None:
     """Keep MLflow from drawing bars of its own where it copies files."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

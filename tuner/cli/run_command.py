@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import set_option
+from tuner.cli.options import set_option, warn
 from tuner.cli.sitting import sit, sitting_options
 from tuner.spec import load_spec
 
@@ -43,6 +43,6 @@ def run(
         tuner run search_spaces/coarse.yaml --fresh
         tuner run search_spaces/coarse.yaml --ray-address 10.0.0.5:6379
     """
-    spec = load_spec(spec_path, overrides, lambda text: click.echo(f"warning: {text}", err=True))
+    spec = load_spec(spec_path, overrides, warn)
     again = [argument for argument in sys.argv[1:] if argument != "--fresh"]
     sit(spec, results, cache, ray_address, fresh=fresh, is_checked=not no_check, again=again)

@@ -21,10 +21,11 @@ def sync(search: str, results: Path) -> None:
     """
     folder = results.absolute() / search
     uri = find_tracking_uri(folder)
+    from tuner.track.address import hide_password
     from tuner.track.lease import claimed
     from tuner.track.ledger import Ledger
     from tuner.track.mirror import Mirror, held
 
     with claimed(folder, click.echo), held(folder):
         Mirror(Ledger.open(folder), folder, uri).sync(settle=True)
-    click.echo(f"MLflow at {uri} has all of search {search!r}")
+    click.echo(f"MLflow at {hide_password(uri)} has all of search {search!r}")

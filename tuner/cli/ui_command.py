@@ -37,8 +37,10 @@ def ui(search: str | None, port: int, results: Path) -> None:
     uri = choose_tracking_uri("auto") if search is None else find_tracking_uri(results.absolute() / search)
     assert uri is not None, "auto is never off"
     if uri.startswith(("http://", "https://")):
-        click.echo(f"MLflow: {uri}")
-        _print_page(search, uri, uri)
+        from tuner.track.address import hide_password
+
+        click.echo(f"MLflow: {hide_password(uri)}")
+        _print_page(search, uri, hide_password(uri))
         return
     store = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not store.exists():
@@ -46,9 +48,10 @@ def ui(search: str | None, port: int, results: Path) -> None:
             f"{store}: nothing is recorded here yet; start a search with tuner run SPEC, or go to its folder"
         )
     address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    # the address may hold a password, and arguments stand in the list of processes
+    own = {"MLFLOW_BACKEND_STORE_URI": uri}
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ, **own}
     server = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

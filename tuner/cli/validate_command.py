@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import json_option, set_option
+from tuner.cli.options import json_option, set_option, warn
 from tuner.errors import SpecError
 from tuner.spec import load_spec
 
@@ -36,7 +36,7 @@ def validate(spec_path: Path, overrides: tuple[str, ...], as_json: bool) -> None
         click.echo(json.dumps({"valid": True, "name": spec.name, "faults": [], "warnings": warnings}))
         return
     for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
+        warn(warning)
     stages = ", ".join(
         f"{stage.name} ({stage.trials} trials of up to {stage.max_epochs} epochs)" for stage in spec.stages
     )

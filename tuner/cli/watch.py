@@ -1,6 +1,9 @@
 """What a person sees of a search that runs: one live table, or a line an event where there is no terminal."""
 
+import shlex
+import threading
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -19,26 +22,46 @@ _ROWS = 8
 
 
 class PlainLines:
-    """Prints a line an event.
+    """Prints a line an event, and now and then, if there was progress, how far the search is.
 
     Parameters
     ----------
     is_error : bool
         Whether to print to standard error, where the output is for scripts.
+    every_s : float
+        How often to look for progress.
     """
 
-    def __init__(self, *, is_error: bool = False) -> None:
+    def __init__(self, *, is_error: bool = False, every_s: float = 10.0) -> None:
         self._is_error = is_error
+        self._every_s = every_s
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._last: tuple[str, int] | None = None
 
     def begin(self, run: "SearchRun") -> None:
-        """Print nothing: the first event says enough."""
+        """Begin to look at how far the search is."""
+        self._thread = threading.Thread(target=self._look, args=(run,), daemon=True)
+        self._thread.start()
 
     def say(self, line: str) -> None:
         """Print a line."""
         click.echo(f"{time.strftime('%H:%M:%S')} {line}", err=self._is_error)
 
     def end(self) -> None:
-        """Print nothing."""
+        """Say for the last time how far it is."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _look(self, run: "SearchRun") -> None:
+        is_over = False
+        while not is_over:
+            is_over = self._over.wait(self._every_s)
+            status = run.status()
+            if (status.stage, status.epochs_done) != self._last:
+                self._last = status.stage, status.epochs_done
+                self.say(f"progress: {describe_progress(status, run)}")
 
 
 class LiveTable:
@@ -75,6 +98,29 @@ class LiveTable:
         return Text("") if self._run is None else draw_status(self._run.status(), self._run)
 
 
+def describe_progress(status: "Status", run: "SearchRun") -> str:
+    """Say in one line, as NAME=VALUE, how far a search is; ``tuner jobs status`` reads it from a job's log."""
+    metric, sign = run.spec.objective.metric, 1 if run.spec.objective.mode == "max" else -1
+    said = {
+        "stage": status.stage,
+        "number": f"{status.stage_number} of {status.num_stages}",
+        "done": f"{count_ended(status.counts)} of {status.trials}",
+        **{state: str(number) for state, number in status.counts.items() if number},
+        "epochs": str(status.epochs_done),
+        "gone": format_seconds(status.elapsed_s),
+    }
+    if status.left_s is not None:
+        said["left"] = f"about {format_seconds(status.left_s)}"
+    if status.best:
+        said |= {"metric": metric, "best": format_objective(sign * status.best[0].best, metric)}
+    return " ".join(f"{name}={shlex.quote(value)}" for name, value in said.items())
+
+
+def count_ended(counts: Mapping[str, int]) -> int:
+    """Count the trials that have ended."""
+    return sum(number for state, number in counts.items() if state not in {"running", "paused"})
+
+
 def draw_status(status: "Status", run: "SearchRun") -> RenderableType:
     """Draw a search at one moment.
 
@@ -86,7 +132,7 @@ def draw_status(status: "Status", run: "SearchRun") -> RenderableType:
         The search, for its spec.
     """
     counts = status.counts
-    done = sum(number for state, number in counts.items() if state not in {"running", "paused"})
+    done = count_ended(counts)
     left = "-" if status.left_s is None else f"about {format_seconds(status.left_s)}"
     head = Text.assemble(
         (f"{run.spec.name}", "bold"),

@@ -10,8 +10,10 @@ from threading import Event, Thread
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 from tuner.errors import AddressError, ClusterError
+from tuner.execute.authentication import keep_token_private
 
 _ANSWERS_WITHIN_S = 5.0
 _LOOK_EVERY_S = 2.0
@@ -44,14 +46,16 @@ def connected(address: str | None, meanwhile: Thread) -> Iterator[list[dict[str,
     """
     options: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": 2**27}
     if address is not None:
-        refuse_silent(address)
+        refuse_silent(address, _explain_address(address))
         options = {"address": address}
+    else:
+        keep_token_private()
     meanwhile.start()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), on_loopback(only=address is None):
             warnings.simplefilter("ignore")
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except Exception as error:  # Ray raises its own, built-in and bare ones
         if address is None:
             raise ClusterError(f"Ray cannot be started on this machine: {error}") from error
         raise AddressError(f"{_explain_address(address)}. Ray says: {error}") from error
@@ -60,6 +64,17 @@ def connected(address: str | None, meanwhile: Thread) -> Iterator[list[dict[str,
         yield [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def on_loopback(*, only: bool) -> Iterator[None]:
+    """Let a Ray that starts in the block listen on loopback only: by itself it does so where it cannot be a cluster."""
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = before and not only
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextlib.contextmanager
@@ -108,8 +123,15 @@ def _answers(address: str) -> bool:
     return True
 
 
-def refuse_silent(address: str) -> None:
+def refuse_silent(address: str, explanation: str) -> None:
     """Look whether anything listens at a cluster's address, which Ray would try for a minute.
+
+    Parameters
+    ----------
+    address : str
+        HOST:PORT, or a form that only Ray knows, which is not looked at.
+    explanation : str
+        What the error says.
 
     Raises
     ------
@@ -122,7 +144,7 @@ def refuse_silent(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS_WITHIN_S).close()
     except OSError as error:
-        raise AddressError(f"{_explain_address(address)} ({error.strerror or error})") from error
+        raise AddressError(f"{explanation} ({error.strerror or error})") from error
 
 
 def _explain_address(address: str) -> str:

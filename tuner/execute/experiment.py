@@ -22,6 +22,7 @@ from tuner.spec import dump_spec, load_text
 from tuner.spec.search import FinishedSearch, SearchSpec
 from tuner.spec.space import Space
 from tuner.strategy.trial_view import Before, TrialView
+from tuner.track.address import hide_password
 from tuner.track.lease import Lease, claimed
 from tuner.track.ledger import Ledger
 from tuner.track.mirror_process import MirrorProcess, NoMirror
@@ -231,8 +232,8 @@ def mirrored(folder: Path, around: Surroundings, watcher: Watcher) -> Iterator[M
             (folder / _MIRRORED).touch()
         elif mirror.has_begun:
             watcher.say(
-                f"MLflow at {around.tracking_uri} has not got everything; all of it is in {folder}, and why in its "
-                f"mirror.log. When MLflow is there: tuner sync {folder.name}"
+                f"MLflow at {hide_password(around.tracking_uri)} has not got everything; all of it is in {folder}, "
+                f"and why in its mirror.log. When MLflow is there: tuner sync {folder.name}"
             )
 
 

@@ -11,6 +11,7 @@ import datetime
 import fcntl
 import json
 import math
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 
 from tuner.errors import LedgerError, SearchNotFoundError, TrackingError
+from tuner.track.address import hide_password
 from tuner.track.artifacts import CARD
 from tuner.track.best import find_front, rank_trials
 from tuner.track.ledger import FINAL, Ledger, StageLedger, TrialRecord
@@ -38,6 +41,12 @@ _STATUS = {
     "paused": "RUNNING",
 }
 _OPEN = {"running", "paused"}  # trials that have not ended
+_REMEDIES = {
+    401: "it wants a name and a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    403: "it does not serve this name of itself: start it with mlflow server --allowed-hosts HOST:PORT, or use the "
+    "name that it knows",
+}
+_ELSE = "start it (tuner ui, or mlflow/README.md), mend MLFLOW_TRACKING_URI, or search with --set tracking.mlflow=off"
 
 
 @dataclass
@@ -110,7 +119,8 @@ class Mirror:
         except Exception as error:  # a store is SQL, HTTP or a plugin, each with errors of its own
             self._forget()
             self._has_doubts, self._trouble_at = True, time.monotonic()
-            raise TrackingError(f"MLflow at {self._uri} does not take what was recorded: {error}") from error
+            said = f"MLflow at {self._uri} does not take what was recorded: {error}"
+            raise TrackingError(hide_password(said)) from error
 
     def send_report(self, path: Path) -> bool:
         """Send a file to the parent run of the last stage that has one.
@@ -142,7 +152,7 @@ class Mirror:
         except LedgerError:
             raise
         except Exception as error:  # a store is SQL, HTTP or a plugin, each with errors of its own
-            raise TrackingError(f"MLflow at {self._uri} does not take {path}: {error}") from error
+            raise TrackingError(hide_password(f"MLflow at {self._uri} does not take {path}: {error}")) from error
         return False
 
     @property
@@ -405,7 +415,7 @@ def find_comparison(tracking_uri: str, search: str, num_trials: int = 8) -> str:
     parents = [run for run in parents if "tuner.final" not in run.data.tags]
     if experiment is None or not parents:
         raise SearchNotFoundError(
-            f"MLflow at {tracking_uri} has no search {search!r}; send it with: tuner sync {search}"
+            f"MLflow at {hide_password(tracking_uri)} has no search {search!r}; send it with: tuner sync {search}"
         )
     latest = max(parents, key=lambda run: (run.info.start_time, int(run.data.tags.get("tuner.index", 0))))
     objective = latest.data.tags["tuner.objective"]
@@ -417,6 +427,30 @@ def find_comparison(tracking_uri: str, search: str, num_trials: int = 8) -> str:
     )
     runs = quote(json.dumps([run.info.run_id for run in trials]))
     return f"#/compare-runs?runs={runs}&experiments={quote(json.dumps([experiment.experiment_id]))}"
+
+
+def reach(tracking_uri: str) -> None:
+    """Ask MLflow for what every search asks first.
+
+    Parameters
+    ----------
+    tracking_uri : str
+        MLflow's store or server.
+
+    Raises
+    ------
+    TrackingError
+        If it does not answer; the message says what to do.
+    """
+    try:
+        MlflowClient(tracking_uri).search_experiments(max_results=1)
+    except Exception as error:  # a store is SQL, HTTP or a plugin, each with errors of its own
+        status = error.get_http_status_code() if isinstance(error, MlflowException) else 0  # type: ignore[no-untyped-call]
+        said = re.split(r"[\n(]", hide_password(str(error)), maxsplit=1)[0].strip()
+        raise TrackingError(
+            f"MLflow at {hide_password(tracking_uri)} does not answer as it should: {said[:200]}; "
+            f"{next((text for code, text in _REMEDIES.items() if status == code or str(code) in said), _ELSE)}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -1,14 +1,19 @@
-"""The mirror's process: ``python -m tuner.track.mirror_main FOLDER URI``; the end of standard input ends it."""
+"""The mirror's process: ``python -m tuner.track.mirror_main FOLDER``; the end of standard input ends it.
+
+MLflow's address comes in the environment: it may hold a password, and arguments stand in the list of processes.
+"""
 
 import contextlib
 import os
 import select
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import IO
 
 from tuner.errors import TrackingError
+from tuner.track.address import hide_password
 from tuner.track.ledger import Ledger
 from tuner.track.mirror import Mirror, held
 
@@ -40,7 +45,7 @@ def _mirror(mirror: Mirror, tracking_uri: str, told: IO[str]) -> bool:
         try:
             mirror.sync(settle=over)
             if away:
-                _print(f"MLflow at {tracking_uri} is back")
+                _print(f"MLflow at {hide_password(tracking_uri)} is back")
             away = ""
             if over and (not mirror.is_doubtful or time.monotonic() > deadline):
                 return True
@@ -65,8 +70,9 @@ def _print(line: str) -> None:
 
 
 def _main() -> int:
-    folder, tracking_uri = Path(sys.argv[1]), sys.argv[2]
+    folder, tracking_uri = Path(sys.argv[1]), os.environ["MLFLOW_TRACKING_URI"]
     os.nice(19)  # Ray gives its workers 15, and training goes first
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever stops a search tells all its processes; this one ends last
     return 0 if mirror_until_told(folder, tracking_uri, sys.stdin) else 1
 
 

@@ -82,11 +82,11 @@ class MirrorProcess:
     def _start(self) -> None:
         with (self._folder / "mirror.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tuner.track.mirror_main", str(self._folder), self._uri],
+                [sys.executable, "-m", "tuner.track.mirror_main", str(self._folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**_MLFLOW, **os.environ},
+                env={**_MLFLOW, **os.environ, "MLFLOW_TRACKING_URI": self._uri},
                 text=True,
                 start_new_session=True,  # ctrl-C is meant for the search
             )
