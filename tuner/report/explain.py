@@ -97,7 +97,8 @@ def describe_audit(record: Mapping[str, Any] | None) -> list[str]:
         best = f"{'best one' if audit.num_top == 1 else f'best {audit.num_top}'} that came to the end by it"
         lines.append(
             f"  of the trials as good as the {best}, it stopped about {audit.false_stops:.0%} "
-            f"({audit.low:.0%} to {audit.high:.0%}, a {LEVEL:.0%} interval), by {audit.num_audited} audited trials"
+            f"({audit.low:.0%} to {audit.high:.0%}, a {LEVEL:.0%} interval), by {audit.num_audited} audited trials, "
+            f"{audit.num_better or 'none'} of them better than all that it let through"
         )
     if audit.rungs:
         of = "audited trials" if audit.is_sample else "trials that came to the end"

@@ -50,6 +50,8 @@ class Audit:
         The best trials that halving let come to the end, which define what is as good as the best.
     num_top_audited : int
         Audited trials that are as good as these.
+    num_better : int
+        Audited trials that got further than the best one that halving let come to the end.
     false_stops, low, high : float, fraction in [0, 1]
         Of all trials as good as the best, audited ones left out: the share that halving stopped. The estimate and the
         ends of its interval. NaN where no trial was audited or none came to the end.
@@ -65,6 +67,7 @@ class Audit:
     num_audited: int
     num_top: int
     num_top_audited: int
+    num_better: int
     false_stops: float
     low: float
     high: float
@@ -89,7 +92,8 @@ class Audit:
         is_trusted = first is not None and first.num_trials >= MIN_TRUSTED
         if self.num_audited == 0:
             return "no trial was audited, so nothing tells what stopping cost; set halving: {audit: 0.1}"
-        if self.low > MANY_LOST or (first is not None and is_trusted and first.correlation < DOUBTFUL):
+        misleads = self.low > MANY_LOST or (first is not None and is_trusted and first.correlation < DOUBTFUL)
+        if misleads and self.num_better:  # to stop what is as good as what goes on loses nothing
             useful = [worth.rung for worth in self.rungs[1:] if worth.correlation >= USEFUL]
             return f"raise min_epochs{f' to {useful[0]}' if useful else ''}: the first rung misleads"
         if first is not None and is_trusted and self.high < FEW_LOST and first.correlation >= GOOD and first.rung > 1:
@@ -135,6 +139,7 @@ def audit_stage(trials: Sequence[TrialView], audited: Collection[int], rungs: Se
     bar = through[max(1, min(round(TOP * len(others)), len(through) // 3)) - 1] if through else math.inf
     num_top = sum(value >= bar for value in through)
     num_top_audited = sum(_final(trial) >= bar for trial in sample)
+    num_better = sum(_final(trial) > max(through, default=-math.inf) for trial in sample)
     false_stops, low, high = _estimate(len(others), num_top, len(sample), num_top_audited)
     complete = [trial for trial in sample if trial.state == "complete"]
     is_sample = len(complete) >= MIN_CORRELATED
@@ -146,6 +151,7 @@ def audit_stage(trials: Sequence[TrialView], audited: Collection[int], rungs: Se
         num_audited=len(sample),
         num_top=num_top,
         num_top_audited=num_top_audited,
+        num_better=num_better,
         false_stops=false_stops,
         low=low,
         high=high,

@@ -33,11 +33,11 @@ def test_curves_are_counted_and_advice_follows() -> None:
 
 
 def test_what_stopping_cost_is_told_with_its_interval() -> None:
-    audit = Audit(100, 5, 10, 1, 0.4, 0.05, 0.8, (RungWorth(1, 0.61, 7),), False, 300, 900)
+    audit = Audit(100, 5, 10, 1, 0, 0.4, 0.05, 0.8, (RungWorth(1, 0.61, 7),), False, 300, 900)
     assert describe_audit(dataclasses.asdict(audit)) == [
         "halving: 300 of 900 epochs were trained, 67% saved",
         "  of the trials as good as the best 10 that came to the end by it, it stopped about 40% (5% to 80%, a 90% "
-        "interval), by 5 audited trials",
+        "interval), by 5 audited trials, none of them better than all that it let through",
         "  rank correlation with the last epoch, over 7 trials that came to the end: epoch 1: 0.61",
         "  5 audited trials tell little; more trials, or halving: {audit: 0.2}, tell more",
     ]

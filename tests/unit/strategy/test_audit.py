@@ -107,7 +107,13 @@ def test_a_rung_that_misleads_is_told() -> None:
     assert found.low > 0.5
     assert found.is_sample
     assert [round(worth.correlation, 6) for worth in found.rungs] == [-1, 1]
+    assert found.num_better > 20
     assert found.advise() == "raise min_epochs to 2: the first rung misleads"
+    equals = [dataclasses.replace(trial, values=(*trial.values[:2], 0.6)) for trial in audited]
+    none_lost = audit_stage([*good, *stopped, *equals], range(100, 140), (1, 2, 3))
+    assert none_lost.low > 0.5
+    assert none_lost.num_better == 0
+    assert "raise" not in none_lost.advise()
 
 
 def test_what_a_limit_ended_is_left_out_and_broken_trials_are_not_good() -> None:
@@ -134,7 +140,7 @@ def test_without_audited_trials_nothing_is_claimed() -> None:
 
 def test_a_first_rung_that_tells_well_may_come_earlier() -> None:
     worth = (RungWorth(3, 0.95, 30),)
-    found = Audit(200, 30, 20, 3, 0.02, 0.0, 0.2, worth, True, 500, 1000)
+    found = Audit(200, 30, 20, 3, 0, 0.02, 0.0, 0.2, worth, True, 500, 1000)
     assert found.advise() == "lower min_epochs below 3: the first rung tells the best ones well"
     assert dataclasses.replace(found, low=0.0, high=0.9).advise().startswith("30 audited trials tell little")
     assert dataclasses.replace(found, rungs=()).advise() == ""
