@@ -5,7 +5,8 @@ each
 pending trial, but gives a pending trial to any actor that is free and cancels its own actor's start; with short trials
 one actor would do everything. So each lane first gets a trial without a task, which loads torch and is then held: a
 trial that is over while nothing is to be started keeps its lane. Held trials are released one by one, each when the
-trial that takes over its lane can start.
+trial that takes over its lane can start. When a machine is lost, its trials take lanes that were meant for others; if
+then all that is left waits for a lane while lanes are held, one is released.
 """
 
 import logging
@@ -24,6 +25,7 @@ from tuner.execute.search_run import SearchRun
 from tuner.execute.task import TrialTask
 
 LANES_WAIT_S = 30.0  # after the first lane is ready; on a busy or growing cluster the others join later
+STUCK_S = 3.0  # a trial gets a lane that was released for it in much less
 
 
 class Lanes:
@@ -48,6 +50,8 @@ class Lanes:
         self._held: list[Trial] = []
         self._open_after: float | None = None
         self._starting: list[Trial] = []
+        self._active: list[Trial] = []
+        self._stuck_since: float | None = None
         self._is_open = False
         self._num_warm_ups = 0
 
@@ -77,6 +81,7 @@ class Lanes:
         """Note that a trial waits for a lane."""
         if trial.trial_id in self._tasks:
             self._starting.append(trial)
+            self._active.append(trial)
 
     def on_result(self, trial: Trial, result: dict[str, Any]) -> str:
         """Pass an epoch to the search and Tune its answer: continue, stop, or hold the lane."""
@@ -119,7 +124,24 @@ class Lanes:
         self._starting = [trial for trial in self._starting if trial.status == Trial.PENDING]
         if self._held and self._is_open and not self._starting and self.run.has_task():
             return [self._held.pop(0)]
+        if self._is_stuck():
+            return [self._held.pop(0)]
         return []
+
+    def _is_stuck(self) -> bool:
+        """Tell, once every few seconds, whether nothing trains and what waits for a lane does so in vain."""
+        self._active = [trial for trial in self._active if not trial.is_finished()]  # type: ignore[no-untyped-call]
+        statuses = [trial.status for trial in self._active if trial not in self._held]
+        if not (self._held and statuses) or set(statuses) != {Trial.PENDING}:
+            self._stuck_since = None
+            return False
+        now = self._clock()
+        if self._stuck_since is None:
+            self._stuck_since = now
+        if now - self._stuck_since < STUCK_S:
+            return False
+        self._stuck_since = None
+        return True
 
 
 class LaneSearcher(Searcher):
