@@ -19,6 +19,10 @@ COMMANDS = {
     "stop": ("stop", "Stop a search that runs, from another terminal or machine, as ctrl-C would."),
     "validate": ("validate", "Check a search file and say everything that is wrong with it."),
     "check": ("check", "See whether each network of a search can learn, before any trial is paid for."),
+    "plan": (
+        "plan",
+        "Say what a search will take: trials, epochs, time, GPU hours, disk, memory; and what does not fit.",
+    ),
     "explain": ("explain", "Say what a key of a search file means, what it allows and what it is by default."),
     "schema": ("schema", "Print the JSON Schema of search files, for editors."),
     "ls": ("ls", "List the searches."),

@@ -63,7 +63,7 @@ def place(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Placeme
     if workers > 1:
         asked += f" (for {workers} workers of {resources.cpus} CPUs and {each:g} GPUs)"
     # the workers of a trial may be on several nodes, one of them never is
-    fitting = sum(_fits(node, resources.cpus, each) for node in nodes) // workers
+    fitting = sum(count_fitting(node, resources.cpus, each) for node in nodes) // workers
     if fitting == 0:
         raise ResourceError(
             f"resources: a trial asks for {asked}, but the largest node has "
@@ -96,7 +96,7 @@ def refuse_useless_limits(limits: Limits, placement: Placement) -> None:
         )
 
 
-def _fits(node: Mapping[str, float], cpus: int, gpus: float) -> int:
+def count_fitting(node: Mapping[str, float], cpus: int, gpus: float) -> int:
     """Count the workers that fit on one node; a share of a GPU never spans two."""
     by_cpu = int(node.get("CPU", 0) // cpus)
     if gpus == 0:

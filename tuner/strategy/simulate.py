@@ -53,12 +53,19 @@ class Curve:
     ----------
     values : sequence of float
         The objective after each epoch, larger is better; not finite from where the training diverges.
-    seconds : float, above 0
-        Of one epoch.
+    seconds : float or sequence of float, above 0
+        Of one epoch, or of each.
+    begin_s : float
+        What passes before the first epoch each time that a worker takes the trial up.
     """
 
     values: Sequence[float]
-    seconds: float = 1.0
+    seconds: float | Sequence[float] = 1.0
+    begin_s: float = 0.0
+
+    def time(self, epoch: int) -> float:
+        """Return the seconds of an epoch, counted from 1."""
+        return self.seconds if isinstance(self.seconds, int | float) else self.seconds[epoch - 1]
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,14 @@ class Event:
     value: float
 
 
-def simulate(policy: Policy, train: Callable[[Job], Curve], *, workers: int, max_epochs: int) -> Iterator[Event]:
+def simulate(
+    policy: Policy,
+    train: Callable[[Job], Curve],
+    *,
+    workers: int,
+    max_epochs: int,
+    clock: Callable[[], float] = lambda: 0.0,
+) -> Iterator[Event]:
     """Let workers train what a policy asks for.
 
     Parameters
@@ -96,6 +110,9 @@ def simulate(policy: Policy, train: Callable[[Job], Curve], *, workers: int, max
         How many trials run at once.
     max_epochs : int
         The budget: how many epochs end, over all trials.
+    clock : function
+        Real seconds, of which those that the policy takes count on the made-up clock too: what is asked of it meanwhile
+        waits. By default it takes none.
 
     Yields
     ------
@@ -105,22 +122,30 @@ def simulate(policy: Policy, train: Callable[[Job], Curve], *, workers: int, max
     curves: dict[tuple[str, int], Curve] = {}
     queue: list[tuple[float, int, Job, int]] = []
     order = itertools.count()  # of equal times, what began first ends first
-    num_free, now = workers, 0.0
+    num_free, now, decided = workers, 0.0, 0.0
 
-    def push(job: Job, epoch: int) -> None:
-        heapq.heappush(queue, (now + curves[job.key].seconds, next(order), job, epoch))
+    def push(job: Job, epoch: int, begin_s: float = 0.0) -> None:
+        heapq.heappush(queue, (decided + begin_s + curves[job.key].time(epoch), next(order), job, epoch))
 
     for _ in range(max_epochs):
-        while num_free and (job := policy.next()) is not None:
+        while num_free:
+            began = clock()
+            job = policy.next()
+            decided += clock() - began
+            if job is None:
+                break
             curves[job.key] = curves.get(job.key) or train(job)
-            push(job, job.epochs_done + 1)
+            push(job, job.epochs_done + 1, curves[job.key].begin_s)
             num_free -= 1
         if not queue:
             return
         now, _, job, epoch = heapq.heappop(queue)
         value = curves[job.key].values[epoch - 1]
         yield Event(now, job, epoch, value)
-        if policy.report(job, epoch, value):
+        began = clock()
+        goes_on = policy.report(job, epoch, value)
+        decided = max(decided, now) + clock() - began
+        if goes_on:
             push(job, epoch + 1)
         else:
             num_free += 1
@@ -137,8 +162,12 @@ class Search:
         The first stage's.
     seed : int, at least 0
         What all suggestions are drawn from.
+    before : Before or None
+        The search that the space comes from, if it comes from one.
+    sign : float, 1 or -1
+        What the objective is multiplied with so that larger is better.
     limits : Limits or None
-        When it ends although trials are left, ``gpu_hours`` apart: there are no GPUs here. None for no limits.
+        When it ends although trials are left; for ``gpu_hours``, ``spend`` must be called. None for no limits.
     clock : function
         Seconds on the made-up clock, for a limit of time: whoever sees the events knows.
     first : sequence of configs
@@ -147,18 +176,19 @@ class Search:
         What it learns from other searches.
     cost : function from config to float
         Of one epoch, on the axis that halving counts on.
+    num_objectives : int, at least 1
+        How many objectives there are.
+    also : function from config and value to tuple of float
+        The further objectives after an epoch with that value.
     sampler : Sampler or None
         What suggests in every stage; None for what each asks for.
 
     Attributes
     ----------
+    searches : list of StageSearch
+        The stages that have begun.
     stop_reason : str
         The limit that was reached; empty while none was.
-
-    Raises
-    ------
-    ValueError
-        If ``gpu_hours`` are limited.
     """
 
     def __init__(
@@ -167,15 +197,17 @@ class Search:
         space: Space,
         *,
         seed: int,
+        before: Before | None = None,
+        sign: float = 1.0,
         limits: Limits | None = None,
         clock: Callable[[], float] = lambda: 0.0,
         first: Sequence[Config] = (),
         warm_start: Sequence[tuple[TrialView, ...]] = (),
         cost: Callable[[Config], float] = lambda _: 1.0,
+        num_objectives: int = 1,
+        also: Callable[[Config, float], tuple[float, ...]] = lambda _, __: (),
         sampler: Sampler | None = None,
     ) -> None:
-        if limits is not None and limits.gpu_hours is not None:
-            raise ValueError("a simulated search holds no GPUs, so their hours cannot be limited")
         self._stages = stages
         self._space = space
         self._seed = seed
@@ -183,19 +215,22 @@ class Search:
         self._warm_start = warm_start
         self._clock = clock
         self._cost = cost
+        self._num_objectives = num_objectives
+        self._also = also
         self._sampler = sampler
-        self._ends = Ends(limits or Limits())
-        self._searches: list[StageSearch] = []
+        self._sign = sign
+        self._ends = Ends(limits or Limits(), sign=sign)
+        self.searches: list[StageSearch] = []
         self.stop_reason = ""
-        self._open(None)
+        self._open(before)
 
     def next(self) -> Job | None:
         """Open the next trial, and the next stage when one is over; see `Policy.next`."""
         if self._reach_limit():
             return None
-        if self._searches[-1].is_over and len(self._searches) < len(self._stages):
-            self._open(self._searches[-1].close())
-        search = self._searches[-1]
+        if self.searches[-1].is_over and len(self.searches) < len(self._stages):
+            self._open(self.searches[-1].close())
+        search = self.searches[-1]
         if not search.has_next:
             return None
         view = search.start()
@@ -203,18 +238,22 @@ class Search:
 
     def report(self, job: Job, epoch: int, value: float) -> bool:
         """Let halving and the limits decide; see `Policy.report`."""
-        search, number = self._searches[-1], job.key[1]
+        search, number = self.searches[-1], job.key[1]
         if search.views[number].state != "running":  # a limit ended it
             return False
-        search.add(number, value, cost=self._cost(job.config))
+        search.add(number, value, self._also(job.config, value), self._cost(job.config))
         decision = search.judge(number, epoch)
         if decision.state is not None:
             search.end(number, decision.state)
         return decision.state is None and not self._reach_limit()
 
+    def spend(self, gpu_s: float) -> None:
+        """Count seconds of an epoch times the GPUs that its trial holds, before the epoch is reported."""
+        self._ends.spend(gpu_s)
+
     def _reach_limit(self) -> bool:
         """Tell whether the search has come to a limit, and end the trials that run then."""
-        search, is_last = self._searches[-1], len(self._searches) == len(self._stages)
+        search, is_last = self.searches[-1], len(self.searches) == len(self._stages)
         if search.is_stuck:
             for number in list(search.history.paused):
                 search.end(number, "stopped")
@@ -226,16 +265,18 @@ class Search:
         return bool(self.stop_reason)
 
     def _open(self, before: Before | None) -> None:
-        index = len(self._searches)
+        index = len(self.searches)
         stage = self._stages[index]
         space, _ = find_space(stage, self._space, before)
-        self._searches.append(
+        self.searches.append(
             StageSearch(
                 stage,
                 space,
                 before,
                 seed=derive_stage_seed(self._seed, index),
+                sign=self._sign,
                 ends=self._ends,
+                num_objectives=self._num_objectives,
                 first=self._first if index == 0 else (),
                 warm_start=self._warm_start if index == 0 else (),
                 sampler=self._sampler,

@@ -258,7 +258,7 @@ class TestSimulated:
 
     def test_what_is_under_way_at_the_end_is_not_recorded(self) -> None:
         events, search = self.run(Limits(target=4), 3)
-        num_recorded = sum(len(view.values) for view in search._searches[-1].views.values())
+        num_recorded = sum(len(view.values) for view in search.searches[-1].views.values())
         assert next(i for i, event in enumerate(events, start=1) if event.value >= 4) == num_recorded < len(events)
 
     def test_no_improvement(self) -> None:
@@ -271,6 +271,20 @@ class TestSimulated:
         assert len({event.job.key for event in events}) == 20
         assert search.stop_reason == ""
 
-    def test_gpu_hours_are_refused(self) -> None:
-        with pytest.raises(ValueError, match="no GPUs"):
-            Search(self.STAGES, SPACE, seed=0, limits=Limits(gpu_hours=1))
+    @pytest.mark.parametrize("workers", [1, 3])
+    def test_gpu_hours(self, workers: int) -> None:
+        search = Search(self.STAGES, SPACE, seed=0, limits=Limits(gpu_hours=5))
+        num_epochs = 0
+        for _ in simulate(search, lambda _: Curve([0.0] * 6), workers=workers, max_epochs=10**6):
+            if not search.stop_reason:
+                num_epochs += 1
+                search.spend(1800)
+        assert num_epochs == 10
+        assert search.stop_reason == "the limit of 5 GPU hours was reached"
+
+    def test_a_loss_has_its_target_from_above(self) -> None:
+        search = Search(self.STAGES, SPACE, seed=0, sign=-1, limits=Limits(target=0.5))
+        values = [-0.9, -0.7, -0.5, -0.3, -0.2, -0.1]
+        events = list(simulate(search, lambda _: Curve(values), workers=1, max_epochs=10**6))
+        assert search.stop_reason == "the target of 0.5 was reached"
+        assert events[-1].value == -0.5

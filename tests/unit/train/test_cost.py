@@ -1,0 +1,66 @@
+"""What training takes: measured, and worked out for others."""
+
+import itertools
+import time
+from pathlib import Path
+
+import pytest
+
+from tuner.errors import SpecError
+from tuner.spec.space import Config
+from tuner.train.cost import Cost, CostModel, Images, measure_cost
+from tuner.train.data import ImageSplits
+
+IMAGES = Images((8, 8, 1), 10, 1000, 200)
+
+
+def cnn(depth: int, width: int, batch_size: int = 32) -> Config:
+    own = {"depth": depth, "width": width}
+    return {
+        "architecture": "simple_cnn",
+        **{f"architecture.simple_cnn.{key}": value for key, value in own.items()},
+        "batch_size": batch_size,
+    }
+
+
+def test_an_epoch_is_measured_in_whole_from_a_part_of_it(digits: ImageSplits, tmp_path: Path) -> None:
+    began = time.perf_counter()
+    cost = measure_cost(cnn(2, 8), digits, folder=tmp_path, seed=0)
+    took = time.perf_counter() - began
+    assert 0 < cost.train_s < took
+    assert 0 < cost.rest_s < took
+    assert cost.state_bytes == (tmp_path / "last.pt").stat().st_size > cost.model_bytes > 0
+    assert cost.memory_bytes > 50e6
+
+
+def test_a_configuration_that_a_trial_would_fail_with_fails_here_too(digits: ImageSplits, tmp_path: Path) -> None:
+    config = {"architecture": "resnet", "architecture.resnet.depth": 8, "batch_size": 1}
+    with pytest.raises(SpecError, match="at least 2 images a batch"):
+        measure_cost(config, digits, folder=tmp_path, seed=0)
+
+
+def true_cost(model: CostModel, config: Config) -> Cost:
+    """Costs as the parts of the model would make them."""
+    size = model.size(config)
+    steps = -(-1000 // int(config["batch_size"]))
+    train_s = 1e-3 * steps + 2e-4 * steps * size.layers + 1e-9 * 1000 * size.multiply_adds
+    return Cost(0.1, train_s, 0.05 + 1e-6 * size.parameters, 4e8 + 40 * size.parameters, 8 * size.parameters, 1e4)
+
+
+def test_others_cost_what_their_size_and_batches_say() -> None:
+    some = [cnn(d, w, b) for d, w, b in itertools.product((1, 4), (8, 64), (32, 128))] + [cnn(2, 20, 64), cnn(3, 9, 32)]
+    blank = CostModel([(cnn(1, 8), Cost(1, 1, 1, 1, 1, 1))], IMAGES)
+    model = CostModel([(config, true_cost(blank, config)) for config in some], IMAGES)
+    assert model.spread < 0.02
+    for config in (cnn(2, 32, 64), cnn(3, 48, 128), cnn(1, 12, 32)):
+        foretold, true = model.foretell(config), true_cost(model, config)
+        assert foretold.train_s == pytest.approx(true.train_s, rel=0.05)
+        assert foretold.rest_s == pytest.approx(true.rest_s, rel=0.05)
+        assert foretold.state_bytes == pytest.approx(true.state_bytes, rel=0.05)
+
+
+def test_a_family_that_was_not_measured_is_foretold_by_the_others() -> None:
+    model = CostModel([(cnn(1, 8), Cost(1, 2, 3, 4, 5, 6)), (cnn(4, 64), Cost(2, 20, 6, 8, 50, 60))], IMAGES)
+    foretold = model.foretell({"architecture": "lenet", "batch_size": 32})
+    assert 1 < foretold.train_s < 25
+    assert model.foretell(cnn(1, 8)).train_s == pytest.approx(2, rel=0.01)
