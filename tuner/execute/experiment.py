@@ -17,7 +17,7 @@ from tuner.execute.check_process import checking, settle
 from tuner.execute.cluster import connected, watched
 from tuner.execute.placement import place, refuse_useless_limits
 from tuner.execute.task import Manner, TrainFunction
-from tuner.execute.views import view_records
+from tuner.execute.views import read_kinds, view_records
 from tuner.spec import dump_spec, load_text
 from tuner.spec.search import FinishedSearch, SearchSpec
 from tuner.spec.space import Space
@@ -334,4 +334,5 @@ def read_before(spec: SearchSpec, results: Path) -> Before | None:
         )
     space = stages[-1].space
     load_text(dump_spec(spec.model_copy(update={"space": space})), f"on the space of search {spec.space.name!r}")
-    return Before(space, view_records(records, spec.objective, maximize=stages[-1].maximize))
+    views = view_records(records, spec.objective, maximize=stages[-1].maximize)
+    return Before(space, views, read_kinds(records))

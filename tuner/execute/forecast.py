@@ -98,7 +98,7 @@ class Plan:
         """The three percentiles of each number; ``wall_s`` is that of the whole command, start-up included."""
         names = ("trials", "epochs", "seconds", "gpu_hours", "disk_bytes", "memory_bytes")
         found = {name: find_band([float(getattr(one, name)) for one in self.rehearsals]) for name in names}
-        return {**found, "wall_s": find_band([one.seconds + self.start_up_s for one in self.rehearsals])}
+        return {**found, "wall_s": find_band([one.seconds + one.slowness * self.start_up_s for one in self.rehearsals])}
 
     @property
     def ended(self) -> Counter[str]:

@@ -4,15 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.errors import SearchNotFoundError
-from tuner.execute.views import view_records
+from tuner.execute.views import read_kinds, view_records
 from tuner.spec import load_text
 from tuner.spec.annotate import dump_annotated_spec
 from tuner.spec.search import Narrow, SearchSpec, Stage
 from tuner.spec.space import Space
+from tuner.strategy.findings import describe_unfinished
 from tuner.strategy.importance import MIN_TRIALS
 from tuner.strategy.narrow import Narrowing, narrow
 from tuner.strategy.ranking import rank_trials
 from tuner.track.ledger import Ledger, StageLedger
+
+MOST_EPOCHS = 100_000  # that a stage may have
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ def refine_search(
     """Narrow the space of a stage, and write the search that goes on from there.
 
     It has all that the earlier search has, but of its stages only the last, what was tried first no more, and it
-    learns from the earlier search.
+    learns from the earlier search. That stage is longer if half or more of the trials that came to its end were still
+    improving there.
 
     Parameters
     ----------
@@ -78,12 +82,17 @@ def refine_search(
             f"search {folder.name!r} has no complete trial yet, so none that the next search could learn from; let "
             "it go on"
         )
-    narrowing = narrow(stage.space, trials, how)
+    kinds = read_kinds(resting)
+    narrowing = narrow(stage.space, trials, how, kinds)
+    own = next((one for one in asked.stages if one.name == stage.name), last)
+    unfinished = describe_unfinished(trials, kinds) if own.max_epochs >= last.max_epochs else ""
+    longer = last.max_epochs * (last.halving.reduction if last.halving is not None else 2) if unfinished else 0
+    again = last.model_copy(update={"max_epochs": min(longer, MOST_EPOCHS) or last.max_epochs})
     spec = asked.model_copy(
         update={
             "name": name,
             "space": narrowing.space,
-            "stages": (_repeat(last, narrowing.space),),
+            "stages": (_repeat(again, narrowing.space),),
             "first": (),
             "warm_start": (folder.name,),
         }
@@ -97,6 +106,10 @@ def refine_search(
         reason.name: f"{reason.action}, from {reason.num_trials} trials: {reason.change}; {reason.text}"
         for reason in narrowing.reasons
     }
+    if again != last:
+        comments[f"stages.{last.name}"] = (
+            f"max_epochs {last.max_epochs} -> {again.max_epochs}, one rung more: {unfinished}"
+        )
     text = dump_annotated_spec(spec, heading, comments)
     return Refinement(load_text(text, f"what follows on search {folder.name!r}"), narrowing, text)
 

@@ -33,6 +33,8 @@ class Rehearsal:
     ----------
     seconds : float
         From the first trial to the end.
+    slowness : float
+        How many times as long all takes as when it was measured.
     trials, epochs : int
         How many.
     gpu_hours : float
@@ -46,6 +48,7 @@ class Rehearsal:
     """
 
     seconds: float
+    slowness: float
     trials: int
     epochs: int
     gpu_hours: float
@@ -224,6 +227,7 @@ def rehearse(stakes: Stakes, rng: np.random.Generator, clock: Callable[[], float
         begun += took
     return Rehearsal(
         seconds,
+        1 / speed,
         sum(stage.trials for stage in rehearsed),
         epochs.total(),
         gpu_s / 3600,

@@ -19,6 +19,7 @@ from tuner.spec import dump_spec, explain_misfit
 from tuner.spec.search import SearchSpec, Stage
 from tuner.spec.space import Space
 from tuner.strategy.ends import Ends
+from tuner.strategy.findings import describe_unfinished
 from tuner.strategy.stage_search import derive_stage_seed, find_space
 from tuner.strategy.trial_view import Before, TrialView
 from tuner.strategy.warm_start import choose_trials, write_warm_start
@@ -342,7 +343,7 @@ class SearchRun:
             if not has_begun and self._ends.find_reason(self.elapsed_s):
                 return run  # a limit was reached between the two, and still is
             is_closed = run.ledger.attributes.get("ended") == "complete"
-            before = run.search.close() if is_closed else run.close("complete")
+            before = run.follow() if is_closed else run.close("complete")
 
     def _begin(self, stage: Stage, before: Before | None) -> StageRun:
         whole = self.spec.space if isinstance(self.spec.space, Space) else None
@@ -367,6 +368,9 @@ class SearchRun:
         self._say(f"stage {stage.name}: {stage.trials} trials of up to {stage.max_epochs} epochs")
         for reason in reasons:
             self._say(f"  {reason.name}: {reason.change}: {reason.text}")
+        unfinished = "" if before is None else describe_unfinished(before.trials, before.kinds)
+        if unfinished and self._index > 0 and stage.max_epochs <= self.spec.stages[self._index - 1].max_epochs:
+            self._say(f"  max_epochs: {stage.max_epochs}, as asked, although {unfinished} at as many")
         run = self._open(stage, space, ledger, before)
         self._say(f"  {run.search.choices}")
         for (name, trials), taken in zip(self._sources.items() if chosen else (), chosen, strict=True):

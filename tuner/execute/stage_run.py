@@ -13,11 +13,11 @@ import numpy as np
 
 from tuner.errors import LedgerError
 from tuner.execute.task import LAST, MODEL, Manner
-from tuner.execute.views import read_cost, view_record
+from tuner.execute.views import read_cost, read_kinds, view_record
 from tuner.spec.search import Objective, Stage
 from tuner.spec.space import Config, Space
 from tuner.strategy.audit import audit_stage
-from tuner.strategy.diagnose import Diagnosis, Guess, diagnose
+from tuner.strategy.diagnose import Diagnosis, Guess, diagnose, summarise_advice
 from tuner.strategy.ends import Ends
 from tuner.strategy.halving import Decision
 from tuner.strategy.stage_search import StageSearch, find_audited
@@ -223,6 +223,7 @@ class StageRun:
             If the files cannot be written.
         """
         self.end_waiting()
+        views = self.search.views
         for number, view in self.search.views.items():  # a worker that was told to stop may have written once more
             if view.state != "running":
                 (self.checkpoints(number) / LAST).unlink(missing_ok=True)
@@ -236,7 +237,14 @@ class StageRun:
                 "the same command again"
             ) from error
         self.ledger.set(ended=reason, **self._audit())
-        return self.search.close()
+        before = self.follow()
+        for sentence in summarise_advice((kind, views[n].state == "complete") for n, kind in before.kinds.items()):
+            self._say(f"  {self.search.stage.name}, learning curves: {sentence}")
+        return before
+
+    def follow(self) -> Before:
+        """Return the stage as what the next one follows on, with what its learning curves show."""
+        return dataclasses.replace(self.search.close(), kinds=read_kinds(self.ledger.trials()))
 
     def _audit(self) -> dict[str, Any]:
         """Estimate what stopping trials cost, if any could be stopped."""

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from tuner.spec.search import Objective
+from tuner.strategy.diagnose import KINDS, Kind
 from tuner.strategy.trial_view import TrialView
 from tuner.track.ledger import TrialRecord
 
@@ -40,6 +41,11 @@ def view_record(record: TrialRecord, sign: float, objective: Objective, axis: st
         also.append(objective.read_also(measured) if value > best or not also else also[-1])
         best = max(best, value)
     return dataclasses.replace(view, also=tuple(also))
+
+
+def read_kinds(records: Sequence[TrialRecord]) -> dict[int, Kind]:
+    """Return which shape the learning curves of trials have, by their numbers; of those alone that have any."""
+    return {record.number: KINDS[record.diagnosis["kind"]] for record in records if record.diagnosis}
 
 
 def view_records(records: Sequence[TrialRecord], objective: Objective, *, maximize: bool) -> tuple[TrialView, ...]:

@@ -21,8 +21,8 @@ def dump_annotated_spec(spec: SearchSpec, heading: str, comments: Mapping[str, s
     heading : str
         A comment for the top of the file.
     comments : mapping from dotted names to str
-        What to write above the line of each hyperparameter; that of a name which is not in the space stands at
-        the space's end.
+        What to write above the line of each hyperparameter, and above that of ``stages.NAME``; that of a name which
+        is neither in the space nor a stage stands at the space's end.
 
     Returns
     -------
@@ -41,9 +41,12 @@ def dump_annotated_spec(spec: SearchSpec, heading: str, comments: Mapping[str, s
     assert isinstance(tree, MapNode)
     names = {parameter.name for parameter in spec.space.parameters}
     end = Place(tree.keys["stages"].line, 3)
+    listed = tree.entries["stages"]
+    assert isinstance(listed, MapNode)
+    stages = {f"stages.{name}": place for name, place in listed.keys.items()}
     above: dict[int, list[str]] = {0: _wrap(heading, 0)}
     for name, comment in comments.items():
-        place = find_place(tree.entries["space"], name) if name in names else end
+        place = find_place(tree.entries["space"], name) if name in names else stages.get(name, end)
         above.setdefault(place.line - 1, []).extend(_wrap(f"{name}: {comment}", place.column - 1))
     lines = text.split("\n")
     return "\n".join(line for number, own in enumerate(lines) for line in (*above.get(number, ()), own))

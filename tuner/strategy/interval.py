@@ -84,6 +84,20 @@ def fit_range(old: Range, values: Sequence[float], *, margin: float, limits: tup
     )
 
 
+def extend_range(old: Range, fitted: Range, end: Literal["lower", "upper"], limits: tuple[float, float]) -> Range:
+    """Move one end of a fitted range outward by a quarter of the old range, on its own scale and within limits."""
+    is_log = isinstance(old, LogUniform | LogInt)
+    low, high = float(fitted.low), float(fitted.high)
+    if is_log:
+        factor = (old.high / old.low) ** EDGE
+        low, high = (low / factor, high) if end == "lower" else (low, high * factor)
+    else:
+        more = EDGE * (old.high - old.low)
+        low, high = (low - more, high) if end == "lower" else (low, high + more)
+    within = (limits[0], fitted.high) if end == "lower" else (fitted.low, limits[1])
+    return _round_outward(old, max(low, within[0]), min(high, within[1]), limits=within)
+
+
 def find_limits(name: str, old: Range) -> tuple[float, float]:
     """Say how far a parameter's range may be widened.
 

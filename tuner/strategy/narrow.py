@@ -2,16 +2,18 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal, TypeAlias
 
 from tuner.spec.search import Narrow
 from tuner.spec.space import Choice, Distribution, Int, LogInt, LogUniform, Parameter, Scalar, Space, Uniform
+from tuner.strategy.diagnose import Kind
 from tuner.strategy.draws import index_of
+from tuner.strategy.findings import Remedy, find_remedy
 from tuner.strategy.importance import LEVEL, MIN_TRIALS, Importance, find_importances
-from tuner.strategy.interval import End, find_limits, fit_range
+from tuner.strategy.interval import End, Range, extend_range, find_limits, fit_range
 from tuner.strategy.ranking import rank_trials
 from tuner.strategy.trial_view import STAGE_BEFORE, TrialView
 
@@ -69,7 +71,9 @@ class Narrowing:
     reasons: tuple[Reason, ...]
 
 
-def narrow(space: Space, trials: Sequence[TrialView], narrow: Narrow) -> Narrowing:
+def narrow(
+    space: Space, trials: Sequence[TrialView], narrow: Narrow, kinds: Mapping[int, Kind] | None = None
+) -> Narrowing:
     """Narrow a space to where its best trials lie.
 
     Trials are ranked by `rank_trials`, so values are compared at equal epochs only. For each parameter the
@@ -85,6 +89,8 @@ def narrow(space: Space, trials: Sequence[TrialView], narrow: Narrow) -> Narrowi
         The stage's; those carried over from another one are left out, since they trained on another schedule.
     narrow : Narrow
         How much to keep.
+    kinds : mapping from int to str, or None
+        Which shape the learning curves of trials have, by their numbers.
 
     Returns
     -------
@@ -104,6 +110,8 @@ def narrow(space: Space, trials: Sequence[TrialView], narrow: Narrow) -> Narrowi
     share a level of 5%, so that a space in which no choice matters loses an option in about one narrowing of
     twenty. With an option go the parameters that depend on it.
 
+    What the learning curves of the best trials show moves one end of a range outward, as `find_remedy` says.
+
     A parameter is looked at by itself, so the new space is a box and holds combinations that were never good.
     """
     own = [trial for trial in trials if not trial.is_carried]
@@ -121,6 +129,7 @@ def narrow(space: Space, trials: Sequence[TrialView], narrow: Narrow) -> Narrowi
             ),
             narrow,
             level,
+            kinds or {},
         )
         for parameter in space.parameters
     }
@@ -199,7 +208,9 @@ def _count_options(space: Space) -> int:
     return sum(len(distribution.options) for distribution in free if isinstance(distribution, Choice))
 
 
-def _look_at(parameter: Parameter, evidence: _Evidence, narrow: Narrow, level: float) -> tuple[Distribution, Reason]:
+def _look_at(
+    parameter: Parameter, evidence: _Evidence, narrow: Narrow, level: float, kinds: Mapping[int, Kind]
+) -> tuple[Distribution, Reason]:
     """Decide about one parameter; an option is dropped at that level of the test."""
     old, ranked, importance = parameter.distribution, evidence.ranked, evidence.importance
     num_ended = len(ranked) + len(evidence.losers)
@@ -217,19 +228,43 @@ def _look_at(parameter: Parameter, evidence: _Evidence, narrow: Narrow, level: f
     if isinstance(old, Choice):
         best = [index_of(old, trial.config[parameter.name]) for trial in ranked[:num_best]]
         return _look_at_options(parameter.name, old, [*ranked, *evidence.losers], best, importance, level)
+    finding = find_remedy(parameter.key, [kinds[t.number] for t in ranked[:num_best] if t.number in kinds])
+    limits = find_limits(parameter.name, old)
     if not importance.is_clear and not importance.is_clear_alone:
-        return keep("it explains no more of the differences between trials than chance may")
+        text = "it explains no more of the differences between trials than chance may"
+        return _heed(parameter.name, old, old, text, num_ended, finding, limits)
     if not importance.is_clear:
         num_best = max(num_best, math.ceil(DOUBTFUL_KEEP * len(ranked)))
     values = [float(trial.config[parameter.name]) for trial in ranked[:num_best]]
-    fit = fit_range(old, values, margin=narrow.margin, limits=find_limits(parameter.name, old))
+    fit = fit_range(old, values, margin=narrow.margin, limits=limits)
     ends = {"lower": fit.low, "upper": fit.high}
     text = f"{_explain(importance)}; the best {num_best} of {num_ended} lie in [{min(values):.4g}, {max(values):.4g}]"
     text += "".join(f"; {END_TEXTS[end].format(which)}" for which, end in ends.items() if end in END_TEXTS)
     if "cut" in ends.values():
         text += f"; {narrow.margin:.0%} of that is added where an end moves in"
-    action: Action = "widened" if "widened" in ends.values() else "narrowed" if "cut" in ends.values() else "kept"
-    return fit.range, Reason(parameter.name, action, describe(old), describe(fit.range), text, num_ended)
+    return _heed(parameter.name, old, fit.range, text, num_ended, finding, limits)
+
+
+def _heed(
+    name: str,
+    old: Range,
+    fitted: Range,
+    text: str,
+    num_trials: int,
+    finding: Remedy | None,
+    limits: tuple[float, float],
+) -> tuple[Distribution, Reason]:
+    """Move an end of a fitted range outward, if learning curves ask for that."""
+    new = fitted
+    if finding is not None:
+        has_moved = fitted.high > old.high if finding.end == "upper" else fitted.low < old.low
+        new = fitted if has_moved else extend_range(old, fitted, finding.end, limits)
+        what = "with which that agrees" if has_moved else "so the {} end goes on by a quarter of the old range"
+        what = "but the {} end may not go further" if new == fitted and not has_moved else what
+        text += f"; {finding.text}, {what.format(finding.end)}"
+    is_wider = new.low < old.low or new.high > old.high
+    action: Action = "widened" if is_wider else "kept" if new == old else "narrowed"
+    return new, Reason(name, action, describe(old), describe(new), text, num_trials)
 
 
 def _explain(importance: Importance) -> str:

@@ -348,7 +348,7 @@ def find_space(stage: Stage, space: Space | None, before: Before | None) -> tupl
         The reasons are empty where nothing was narrowed.
     """
     if before is not None and stage.narrow is not None:
-        narrowing = narrow(before.space, before.trials, stage.narrow)
+        narrowing = narrow(before.space, before.trials, stage.narrow, before.kinds)
         return narrowing.space, narrowing.reasons
     if space is not None:
         return space, ()

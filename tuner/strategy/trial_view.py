@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from tuner.spec.space import Scalar, Space
+from tuner.strategy.diagnose import Kind
 
 STAGE_BEFORE = "the stage before"  # no search can be called so
 State = Literal["running", "paused", "complete", "stopped", "diverged", "failed"]
@@ -87,7 +88,18 @@ class TrialView:
 
 @dataclass(frozen=True)
 class Before:
-    """What a stage follows on: an earlier stage of its search, or the last one of another."""
+    """What a stage follows on: an earlier stage of its search, or the last one of another.
+
+    Attributes
+    ----------
+    space : Space
+        Its space.
+    trials : tuple of TrialView
+        Its trials.
+    kinds : mapping from int to str
+        By the trials' numbers, which shape their learning curves have, as far as that is known.
+    """
 
     space: Space
     trials: tuple[TrialView, ...]
+    kinds: Mapping[int, Kind] = dataclasses.field(default_factory=dict)

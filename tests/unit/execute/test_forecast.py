@@ -12,7 +12,15 @@ AMPLE = Room(per_node=((2, 64e9),), gpu_bytes=0, disk_bytes=1e12)
 
 
 def rehearsal(seconds: float = 10.0, *stages: RehearsedStage, **more: float) -> Rehearsal:
-    numbers = {"trials": 4, "epochs": 12, "gpu_hours": 0.0, "disk_bytes": 1e6, "memory_bytes": 1e9, **more}
+    numbers = {
+        "trials": 4,
+        "epochs": 12,
+        "gpu_hours": 0.0,
+        "disk_bytes": 1e6,
+        "memory_bytes": 1e9,
+        "slowness": 1.0,
+        **more,
+    }
     return Rehearsal(seconds=seconds, stages=stages, ended="complete", **numbers)  # type: ignore[arg-type]
 
 
@@ -30,6 +38,8 @@ def test_the_wall_time_has_the_start_up_on_top_and_no_other_number_does() -> Non
     assert plan.bands["seconds"] == (10.0, 50.0, 90.0)
     assert plan.bands["wall_s"] == (17.0, 57.0, 97.0)
     assert plan.bands["epochs"] == (12.0, 12.0, 12.0)
+    slow = Plan(ALONE, 7.0, (network(),), 0.1, 0.1, (rehearsal(20.0, slowness=2.0),), ())
+    assert slow.bands["wall_s"] == (34.0, 34.0, 34.0)
     assert plan.ended == {"complete": 101}
 
 

@@ -183,6 +183,34 @@ stages: {only: {trials: 6, max_epochs: 2, halving: none, sampler: grid}}
     assert warnings == []
 
 
+def write_improving(folder: Path, kinds: Sequence[str], changes: str = "") -> None:
+    """Write a search whose complete trials have curves of given shapes."""
+    spec = write_search(folder, ONE_STAGE.replace("sampler: random", f"sampler: random{changes}"), score_rate, 12)
+    (stage,) = Ledger.open(folder).stages()
+    assert isinstance(spec.space, Space)
+    for kind in kinds:
+        number = stage.start(spec.space, {"architecture": "lenet", "learning_rate": 0.01}, seed=0)
+        stage.record_epoch(number, 1, {"val_loss": 0.1, "val_accuracy": 0.9}, 0.1)
+        stage.end(number, "complete", "because", 0.1, diagnosis={"kind": kind, "text": "so"})
+
+
+@pytest.mark.parametrize(("changes", "longer"), [("", 6), (", halving: {reduction: 4}", 8), (", halving: none", 4)])
+def test_a_stage_whose_trials_still_improved_is_proposed_longer_with_the_reason(
+    tmp_path: Path, changes: str, longer: int
+) -> None:
+    write_improving(tmp_path / "earlier", ["still improving"] * 3 + ["healthy"] * 2, changes)
+    refined = refine_search(tmp_path / "earlier", "next")
+    assert [stage.max_epochs for stage in refined.spec.stages] == [longer]
+    above = refined.text.split("\n  only:")[0].rpartition("\nstages:\n")[2].replace("\n  #  ", "")
+    assert above == (
+        f"  # stages.only: max_epochs 2 -> {longer}, one rung more: 3 of the 5 trials that came to the end were still "
+        "improving"
+    )
+    assert load_text(refined.text) == refined.spec
+    write_improving(tmp_path / "healthy", ["still improving"] * 2 + ["healthy"] * 3, changes)
+    assert [stage.max_epochs for stage in refine_search(tmp_path / "healthy", "next").spec.stages] == [2]
+
+
 @pytest.mark.parametrize(
     ("num_trials", "states", "said"),
     [

@@ -63,13 +63,14 @@ def open_run(
     placement: Placement | None = None,
     before: Before | None = None,
     say: Callable[[str], None] = lambda _: None,
+    known: dict[str, Any] | None = None,
     **more: Any,
 ) -> SearchRun:
     """The search as its ledger has it."""
     folder.mkdir(exist_ok=True)
     spec = load_text(SPEC, overrides=changes)
     ledger = Ledger.open(folder, create=True)
-    provenance = {"search_id": "0", "versions": {}}
+    provenance = {"search_id": "0", "versions": {}, **(known or {})}
     placement = placement or Placement(1, 0, 1)
     return SearchRun(spec, ledger, folder, folder, placement, before, provenance, say, notice, **more)
 
@@ -145,6 +146,24 @@ def test_what_a_trials_curves_look_like_is_recorded_when_it_ends(tmp_path: Path)
     assert (first.state, first.diagnosis["kind"]) == ("complete", "dead")
     assert {trial.diagnosis["kind"] for trial in others if trial.state == "diverged"} == {"diverged"}
     assert build_table([first])["diagnosis"].to_pylist() == [first.diagnosis["kind"]]
+
+
+def test_what_the_curves_of_a_stage_show_is_said_at_its_end_and_changes_no_budget(tmp_path: Path) -> None:
+    said: list[str] = []
+    changes = ("stages.coarse.halving=none", "stages.coarse.max_epochs=6", "stages.fine.max_epochs=6", *RANDOM)
+    run = open_run(tmp_path / "search", changes=changes, say=said.append, known={"class_sizes": [10] * 10})
+    lengths: dict[str, int] = {}
+    while (task := run.next_task()) is not None:
+        lengths[task.stage] = task.max_epochs
+        epoch, rising = 1, {"train_loss": 2.0, "val_loss": 2.0, "train_accuracy": 0.2}
+        while run.report(task, {**measure(task, epoch), **rising, "val_accuracy": 0.1 + 0.05 * epoch}):
+            epoch, rising["train_loss"] = epoch + 1, rising["train_loss"] * 0.8
+    assert lengths == {"coarse": 6, "fine": 6}
+    advice = "  coarse, learning curves: 12 of 12 trials that came to the end: still improving; more epochs"
+    kept = (
+        "  max_epochs: 6, as asked, although 12 of the 12 trials that came to the end were still improving at as many"
+    )
+    assert said.index(advice) < said.index(kept)
 
 
 def test_a_stage_says_whether_its_trials_train_on_growing_data(tmp_path: Path) -> None:
