@@ -1,5 +1,6 @@
 """Training on a real GPU: every family, precision, memory that ends, and checkpoints that change the device."""
 
+import gc
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +97,7 @@ def test_everything_that_augments_averages_and_regularises_runs(digits: ImageSpl
     assert results[-1].val_accuracy > 0.5
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler uses what torch deprecates
 def test_a_compiled_network_learns_the_same(digits: ImageSplits) -> None:
     plain, compiled = (train(digits, "cuda", 2, precision="float32", compile=one) for one in (False, True))
     assert compiled[-1].train_loss == pytest.approx(plain[-1].train_loss, rel=0.05)
@@ -138,6 +140,7 @@ def test_a_batch_that_does_not_fit_is_split() -> None:
 def test_a_network_that_does_not_fit_says_so_and_leaves_a_clean_gpu(stripes: ImageSplits) -> None:
     with pytest.raises(OutOfMemoryError, match="out of memory on cuda"):
         train(stripes, "cuda", 1, architecture=AlexNet())
+    gc.collect()
     torch.cuda.empty_cache()
     assert torch.cuda.memory_allocated() < 2**26
     assert math.isfinite(train(stripes, "cuda", 1)[0].val_loss)
