@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tuner.errors import InputError, SearchNotFoundError
 from tuner.execute.check_process import checking, settle
 from tuner.execute.cluster import connected, watched
-from tuner.execute.placement import place, refuse_useless_limits
+from tuner.execute.placement import place, refuse_useless_limits, suggest_sharing
 from tuner.execute.task import Manner, TrainFunction
 from tuner.execute.views import view_records
 from tuner.spec import dump_spec, load_text
@@ -162,6 +162,8 @@ def run_stages(
 
         placement = place(spec.resources, nodes)
         refuse_useless_limits(spec.limits, placement)
+        if advice := suggest_sharing(spec.resources, nodes):
+            watcher.say(advice)
         if check is not None:
             settle(check, watcher.say)
         known = {"search_id": search_id(ledger), "class_sizes": list(prepared.class_sizes)}
