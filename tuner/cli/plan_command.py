@@ -106,61 +106,61 @@ def print_plan(name: str, plan: "Plan", stages: "Sequence[PlannedStage]", cost: 
     """Print what a search will take, what that rests on, and what does not fit."""
     from tuner.report.leaderboard import format_bytes, format_seconds
 
-    placement, ends = plan.placement, [network for network in plan.networks if not network.is_drawn]
-    each = f"{placement.cpus * placement.workers} CPUs" + (
-        f" and {placement.held_gpus:g} GPUs" if placement.gpus else ""
-    )
-    networks = begin_table(
-        f"search {name}: {placement.trials_at_once} trials at once, each with {each}",
-        "network", "an epoch", "to begin", "memory", "checkpoint",
-    )  # fmt: skip
+    placement, num_rehearsals = plan.placement, len(plan.rehearsals)
+    gpus = f" and {_count(placement.held_gpus, 'GPU')}" if placement.gpus else ""
+    each = f"{_count(placement.cpus * placement.workers, 'CPU')}{gpus}"
+    click.echo(f"search {name}: {_count(placement.trials_at_once, 'trial')} at once, each with {each}\n")
+    networks = _begin_table("network", "an epoch", "to begin", "memory", "checkpoint")
+    ends = [network for network in plan.networks if not network.is_drawn]
     for network in ends:
-        taken = network.cost
-        networks.add_row(network.name, *(["fails"] if taken is None else [
-            f"{taken.train_s + taken.rest_s:.3g} s", f"{taken.begin_s:.2f} s", format_bytes(taken.memory_bytes),
-            format_bytes(taken.state_bytes),
-        ]))  # fmt: skip
+        if (taken := network.cost) is None:
+            networks.add_row(network.name, "fails")
+        else:
+            numbers = f"{taken.train_s + taken.rest_s:.3g} s", f"{taken.begin_s:.2f} s"
+            networks.add_row(network.name, *numbers, format_bytes(taken.memory_bytes), format_bytes(taken.state_bytes))
     print_table(networks)
-    rungs = begin_table("\ntrials at rungs", "stage", "epoch", "10%", "50%", "90%")
+    click.echo("\ntrials that come to each rung")
+    rungs = _begin_table("stage", "epoch", "10%", "50%", "90%")
     for stage in stages:
         for rung, band in stage.rungs.items():
             rungs.add_row(stage.name, str(rung), *(f"{number:.0f}" for number in band))
-        if stage.num_begun < len(plan.rehearsals):
-            rungs.add_row(stage.name, f"begun in {stage.num_begun} of {len(plan.rehearsals)}")
     print_table(rungs)
-    totals = begin_table("\nin all", "", "10%", "50%", "90%")
-    bands = plan.bands
-    for title, key, write in (
-        ("trials", "trials", "{:,.0f}".format),
-        ("epochs", "epochs", "{:,.0f}".format),
-        *((f"time, {stage.name}", stage.name, format_seconds) for stage in stages),
-        ("time, with start-up", "wall_s", format_seconds),
-        ("GPU hours of training", "gpu_hours", "{:,.2f}".format),
-        ("checkpoints at once", "disk_bytes", format_bytes),
-        ("memory of all trials at once", "memory_bytes", format_bytes),
-    ):
-        band = bands.get(key) or next(stage.seconds for stage in stages if stage.name == key)
-        if key != "gpu_hours" or placement.gpus:
-            totals.add_row(title, *(write(number) for number in band))
+    for stage in stages:
+        if stage.num_begun < num_rehearsals:
+            click.echo(f"stage {stage.name} was begun in {stage.num_begun} of {num_rehearsals} simulated searches")
+    click.echo("\nin all")
+    totals, bands = _begin_table("", "10%", "50%", "90%"), plan.bands
+    for title, band in [("trials", bands["trials"]), ("epochs", bands["epochs"])]:
+        totals.add_row(title, *(f"{number:,.0f}" for number in band))
+    for stage in stages:
+        totals.add_row(f"time of stage {stage.name}", *map(format_seconds, stage.seconds))
+    totals.add_row("time of the command", *map(format_seconds, bands["wall_s"]))
+    if placement.gpus:
+        totals.add_row("GPU hours of training", *(f"{number:,.2f}" for number in bands["gpu_hours"]))
     if cost is not None:
         totals.add_row("cost of these GPUs", *(f"{number:,.2f}" for number in cost))
+    totals.add_row("checkpoints at once", *map(format_bytes, bands["disk_bytes"]))
+    totals.add_row("memory of all trials", *map(format_bytes, bands["memory_bytes"]))
     print_table(totals)
     for reason, number in plan.ended.most_common() if set(plan.ended) != {"complete"} else ():
-        click.echo(f"ended in {number} of {len(plan.rehearsals)}: {reason}")
-    num_drawn = len(plan.networks) - len(ends)
+        click.echo(f"ended in {number} of {num_rehearsals}: {reason}")
     click.echo(
-        f"\nThis rests on {len(plan.rehearsals)} simulated searches with made-up learning curves: how good trials get, "
-        f"and so which of them go on and whether a target is reached, is not known before. An epoch was measured for "
-        f"{len(ends)} networks and {num_drawn} more configurations, on these workers, just now; of others it is "
-        f"foretold to about {plan.spread:.0%}."
+        f"\nThis rests on {num_rehearsals} simulated searches with made-up learning curves: how good trials get and "
+        "so which go on\nand whether a target is reached, is not known before. Epochs were measured for "
+        f"{len(plan.networks)} configurations, just now, where\ntrials would run; others are foretold to about "
+        f"{plan.spread:.0%}, and the machine's speed was steady to about {plan.unsteadiness:.0%}."
     )
     for misfit in plan.misfits:
         click.echo(click.style("will not fit", fg="red", bold=True) + f"  {misfit}")
 
 
-def begin_table(title: str, first: str, *others: str) -> Table:
+def _count(number: float, what: str) -> str:
+    return f"{number:g} {what}{'' if number == 1 else 's'}"
+
+
+def _begin_table(first: str, *others: str) -> Table:
     """Begin a table with a column of words and columns of numbers."""
-    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(first, no_wrap=True)
     for other in others:
         table.add_column(other, justify="right", no_wrap=True)

@@ -541,6 +541,25 @@ def test_gpu_hours_are_counted_with_what_the_trials_held_in_each_sitting(tmp_pat
     assert sum(len(epochs) for *_, epochs, _ in read(folder)) == 23, "two and a half hours more, an hour an epoch"
 
 
+@pytest.mark.parametrize("limit", ["limits.gpu_hours=3.5", "limits.time=7s"])
+def test_of_each_trial_at_once_no_more_than_the_epoch_under_way_is_lost_at_a_limit(tmp_path: Path, limit: str) -> None:
+    now, folder = [0.0], tmp_path / "search"
+    run = open_run(folder, changes=(*RANDOM, limit), placement=Placement(1, 1, 3), clock=lambda: now[0])
+    training = [run.next_task() for _ in range(3)]
+    epochs = [1, 1, 1]
+    for turn in range(60):
+        now[0] += 1.0
+        worker, task = turn % 3, training[turn % 3]
+        if task is None or not run.report(task, measure(task, epochs[worker]) | {"seconds": 1800.0}):
+            training[worker], epochs[worker] = run.next_task(), 0
+        epochs[worker] += 1
+    run.finish()
+    trials = read(folder)
+    assert sum(len(epochs) for *_, epochs, _ in trials) == 7
+    assert {state for _, _, _, state, *_ in trials} <= {"stopped", "complete", "diverged"}
+    assert training == [None] * 3
+
+
 LIMITED = ["limits.epochs=17", "limits.trials=12", "limits.trials=14", "limits.target=0.7", "limits.no_improvement=3"]
 
 
