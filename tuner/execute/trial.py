@@ -42,8 +42,11 @@ def train_trial(task: TrialTask | None) -> Epochs:
 def train_alone(task: TrialTask, workers: "Workers | None" = None) -> Generator[Mapping[str, Any], None, None]:
     """Train one trial in this process, or this process's share of it, and yield what the ledger has not got."""
     from tuner.train.run import run_training
+    from tuner.train.usage import UsageMeter
 
     task.folder.mkdir(parents=True, exist_ok=True)
+    device = "cuda" if task.gpu else "cpu"
+    meter = UsageMeter(device)
     results = run_training(
         task.config,
         task.data,
@@ -51,18 +54,23 @@ def train_alone(task: TrialTask, workers: "Workers | None" = None) -> Generator[
         max_epochs=task.max_epochs,
         seed=task.seed,
         cache=task.cache,
-        device="cuda" if task.gpu else "cpu",
+        device=device,
         checkpoint=task.folder / LAST,
         model=task.folder / MODEL,
         is_growing=task.is_growing,
         is_whole=task.is_whole,
         workers=workers,
     )
-    for result, _, acceleration in results:
+    for result, _, is_new, trainer in results:
         if result.epoch > task.epochs_recorded:
             measured = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
+            measured |= meter.read() if is_new else {}
             if result.epoch == task.epochs_recorded + 1:
-                execution = {**dataclasses.asdict(acceleration), "workers": task.workers, "host": socket.gethostname()}
+                execution = {
+                    **dataclasses.asdict(trainer.acceleration),
+                    "workers": task.workers,
+                    "host": socket.gethostname(),
+                }
                 measured["execution"] = execution
             yield {**measured, "timestamp": time.time()}
 
