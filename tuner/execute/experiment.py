@@ -1,12 +1,11 @@
 """From a spec to a finished search: the paragraph to read first is ``run_search``."""
 
 import contextlib
-import dataclasses
 import datetime
 import subprocess
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tuner.errors import InputError, SearchNotFoundError
 from tuner.execute.check_process import checking, settle
 from tuner.execute.cluster import connected, watched
+from tuner.execute.notify import Event, notifying
 from tuner.execute.placement import place, refuse_useless_limits
 from tuner.execute.task import Manner, TrainFunction
 from tuner.execute.views import view_records
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tuner.execute.search_run import SearchRun
 
 _MIRRORED = "mirrored"  # in a search's folder: MLflow has all of it
-_MAY_CHANGE = {"resources", "limits", "tracking"}  # between two sittings of one search
+_MAY_CHANGE = {"resources", "limits", "tracking", "notify"}  # between two sittings of one search
 
 
 class Watcher(Protocol):
@@ -66,14 +66,17 @@ class Surroundings:
         Versions, commit and the like, recorded with every stage.
     is_checked : bool
         Whether a new search's networks are checked, quickly, before its first trial.
+    webhook : str or None
+        The address of the spec's ``notify.webhook``, with what is secret in it.
     """
 
     results: Path
     cache: Path
     tracking_uri: str | None = None
     ray_address: str | None = None
-    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     is_checked: bool = False
+    webhook: str | None = field(default=None, repr=False)
 
 
 def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, train: TrainFunction | None = None) -> str:
@@ -112,7 +115,10 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
             return "complete"
         before = read_before(spec, around.results)
         sources = {} if ledger.stages() else read_sources(spec, around.results)  # the ledger has what was taken
-        return run_stages(spec, ledger, lease, folder, around, watcher, before=before, sources=sources, train=train)
+        with notifying(spec, around.webhook, ledger, watcher.say) as tell:
+            return run_stages(
+                spec, ledger, lease, folder, around, watcher, before=before, sources=sources, tell=tell, train=train
+            )
 
 
 def run_stages(
@@ -127,6 +133,7 @@ def run_stages(
     sources: Mapping[str, tuple[TrialView, ...]] | None = None,
     record: Mapping[str, Any] | None = None,
     manner: Manner = Manner(),  # noqa: B008 it cannot change
+    tell: Callable[[Event], None] = lambda _: None,
     train: TrainFunction | None = None,
 ) -> str:
     """Train the stages of a spec, whose folder is claimed, as far as its ledger does not have them.
@@ -143,6 +150,8 @@ def run_stages(
         What else is recorded with every stage.
     manner : Manner
         How trials are trained and kept.
+    tell : function of Event
+        Told of failures and new bests.
 
     Returns
     -------
@@ -178,6 +187,7 @@ def run_stages(
             mirror.notice,
             sources=sources,
             manner=manner,
+            tell=tell,
         )
         lease.on_stop(run.interrupt)
         watcher.begin(run)
