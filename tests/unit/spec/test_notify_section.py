@@ -10,7 +10,7 @@ SEARCH = """\
 name: told
 data: digits
 space: {architecture: lenet, learning_rate: {loguniform: [1e-4, 1.0]}}
-stages: {only: {trials: 2, max_epochs: 1}}
+stages: {only: {trials: 2, max_epochs: 1, halving: none}}
 """
 
 
