@@ -22,7 +22,6 @@ from tuner.spec import dump_spec, load_text
 from tuner.spec.search import FinishedSearch, SearchSpec
 from tuner.spec.space import Space
 from tuner.strategy.trial_view import Before, TrialView
-from tuner.track.address import hide_password
 from tuner.track.lease import Lease, claimed
 from tuner.track.ledger import Ledger
 from tuner.track.mirror_process import MirrorProcess, NoMirror
@@ -31,8 +30,8 @@ from tuner.train.data import prepare
 if TYPE_CHECKING:
     from tuner.execute.search_run import SearchRun
 
-_MIRRORED = "mirrored"  # in a search's folder: MLflow has all of it
-_MAY_CHANGE = {"resources", "limits", "tracking", "notify"}  # between two sittings of one search
+_MIRRORED = "mirrored"  # in a search's folder: MLflow and the other images have all of it
+_MAY_CHANGE = {"resources", "limits", "tracking", "notify", "tensorboard"}  # between two sittings of one search
 
 
 class Watcher(Protocol):
@@ -110,8 +109,8 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
         ledger = Ledger.open(folder, create=True, guard=lease.check)
         refuse_another_spec(spec, ledger)
         if is_complete(spec, ledger):
-            if not (folder / _MIRRORED).exists():  # the machine died before MLflow had everything
-                mirror_rest(folder, around, watcher)
+            if not (folder / _MIRRORED).exists():  # the machine died before the images were whole
+                mirror_rest(spec, folder, around, watcher)
             return "complete"
         before = read_before(spec, around.results)
         sources = {} if ledger.stages() else read_sources(spec, around.results)  # the ledger has what was taken
@@ -163,7 +162,7 @@ def run_stages(
         watcher.say(f"data: {note}")
     loading = Thread(target=import_module, args=("tuner.execute.drive",), daemon=True)
     with (
-        mirrored(folder, around, watcher) as mirror,
+        mirrored(spec, folder, around, watcher) as mirror,
         checked(spec, before, ledger, around) as check,
         connected(around.ray_address, meanwhile=loading) as nodes,
     ):
@@ -228,9 +227,11 @@ def put_aside(folder: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def mirrored(folder: Path, around: Surroundings, watcher: Watcher) -> Iterator[MirrorProcess | NoMirror]:
-    """Keep MLflow like the ledger for as long as the block lasts, and see at its end whether it has everything."""
-    if around.tracking_uri is None:
+def mirrored(
+    spec: SearchSpec, folder: Path, around: Surroundings, watcher: Watcher
+) -> Iterator[MirrorProcess | NoMirror]:
+    """Keep the images like the ledger for as long as the block lasts, and see at its end whether they are whole."""
+    if around.tracking_uri is None and not spec.tensorboard.scalars:
         yield NoMirror()
         return
     mirror = MirrorProcess(folder, around.tracking_uri, watcher.say)
@@ -242,8 +243,8 @@ def mirrored(folder: Path, around: Surroundings, watcher: Watcher) -> Iterator[M
             (folder / _MIRRORED).touch()
         elif mirror.has_begun:
             watcher.say(
-                f"MLflow at {hide_password(around.tracking_uri)} has not got everything; all of it is in {folder}, "
-                f"and why in its mirror.log. When MLflow is there: tuner sync {folder.name}"
+                f"what is looked at is not whole; all of it is in {folder}, and why in its mirror.log. When that is "
+                f"mended: tuner sync {folder.name}"
             )
 
 
@@ -260,9 +261,9 @@ def checked(
         yield process
 
 
-def mirror_rest(folder: Path, around: Surroundings, watcher: Watcher) -> None:
-    """Send to MLflow what it lacks of a search in which nothing trains, if it is tracked."""
-    with mirrored(folder, around, watcher) as mirror:
+def mirror_rest(spec: SearchSpec, folder: Path, around: Surroundings, watcher: Watcher) -> None:
+    """Send to the images what they lack of a search in which nothing trains."""
+    with mirrored(spec, folder, around, watcher) as mirror:
         mirror.notice()
 
 

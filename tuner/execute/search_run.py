@@ -23,7 +23,7 @@ from tuner.strategy.ends import Ends
 from tuner.strategy.stage_search import derive_stage_seed, find_space
 from tuner.strategy.trial_view import Before, TrialView
 from tuner.strategy.warm_start import choose_trials, write_warm_start
-from tuner.track.ledger import Ledger, StageLedger
+from tuner.track.ledger import TENSORBOARD, Ledger, StageLedger
 
 KEEP_TIME_EVERY_S = 5.0  # what a search that is killed forgets of its time
 HOPELESS = 3  # when the first trials all fail, the fault is not theirs
@@ -205,6 +205,8 @@ class SearchRun:
                 workers=self._placement.workers,
                 is_growing=stage.fidelity == "data",
                 is_whole=self._manner.is_whole,
+                tensorboard=self.spec.tensorboard,
+                insight=self._folder / TENSORBOARD / f"{stage.name}-{ask.number}",
                 epochs_recorded=ask.epochs_recorded,
             )
 

@@ -15,6 +15,7 @@ from ray import tune
 from tuner.execute.task import LAST, MODEL, Epochs, TrainFunction, TrialTask
 
 if TYPE_CHECKING:
+    from tuner.execute.insight_writer import InsightWriter
     from tuner.train.workers import Workers
 
 
@@ -61,7 +62,11 @@ def train_alone(task: TrialTask, workers: "Workers | None" = None) -> Generator[
         is_whole=task.is_whole,
         workers=workers,
     )
-    for result, _, is_new, trainer in results:
+    insight = open_insight(task, workers)
+    for progress in results:
+        result, _, is_new, trainer = progress
+        if insight is not None and is_new:
+            insight.write(progress)
         if result.epoch > task.epochs_recorded:
             measured = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
             measured |= meter.read() if is_new else {}
@@ -73,6 +78,18 @@ def train_alone(task: TrialTask, workers: "Workers | None" = None) -> Generator[
                 }
                 measured["execution"] = execution
             yield {**measured, "timestamp": time.time()}
+
+
+def open_insight(task: TrialTask, workers: "Workers | None") -> "InsightWriter | None":
+    """Open what a trial is to write for TensorBoard beside its scalars; None for nothing, as by default."""
+    wanted = task.tensorboard
+    if wanted is None or task.insight is None or (workers is not None and workers.rank > 0):
+        return None
+    if not (wanted.histograms or wanted.graph or wanted.filters or wanted.embedding):
+        return None
+    from tuner.execute.insight_writer import InsightWriter
+
+    return InsightWriter(wanted, task.insight, can_embed=workers is None or workers.is_alone)
 
 
 class TrialActor(tune.Trainable):

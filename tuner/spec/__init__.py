@@ -28,6 +28,7 @@ from tuner.spec.search import (
     Resources,
     SearchSpec,
     Stage,
+    TensorBoard,
     Tracking,
     TrainingSpec,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "SimpleCnn",
     "Space",
     "Stage",
+    "TensorBoard",
     "Tracking",
     "TrainingSpec",
     "Uniform",

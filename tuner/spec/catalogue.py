@@ -18,6 +18,7 @@ from tuner.spec.search import (
     Resources,
     SearchSpec,
     StageAsWritten,
+    TensorBoard,
     Tracking,
 )
 from tuner.spec.yaml_tree import printable
@@ -49,6 +50,7 @@ SECTIONS: dict[str, type[SpecModel]] = {
     "resources": Resources,
     "limits": Limits,
     "tracking": Tracking,
+    "tensorboard": TensorBoard,
     "notify": Notify,
 }
 

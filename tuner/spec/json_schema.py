@@ -24,6 +24,7 @@ from tuner.spec.search import (
     Resources,
     SearchSpec,
     StageAsWritten,
+    TensorBoard,
     Tracking,
 )
 from tuner.spec.sections import (
@@ -59,6 +60,7 @@ def build_json_schema() -> Schema:
         "resources": _build_resources(),
         "limits": _build_limits(),
         "tracking": _build_tracking(),
+        "tensorboard": {"anyOf": [{"type": "null"}, _build_record(TensorBoard)]},
         "notify": _build_notify(),
     }
     sections["warm_start"] = {"type": "array", "items": _build_name(), "uniqueItems": True}

@@ -226,6 +226,22 @@ class Tracking(SpecModel):
     )
 
 
+class TensorBoard(SpecModel):
+    """What is written for TensorBoard, in the search's folder; tuner ui NAME --tensorboard shows it."""
+
+    scalars: bool = Field(
+        default=True, description="What every epoch measured, and for the page HParams what each trial had and reached."
+    )
+    histograms: bool = Field(default=False, description="Of each tensor of weights, and of its gradient, every epoch.")
+    graph: bool = Field(default=False, description="The network, a step a node; not of hog_svm.")
+    filters: bool = Field(default=False, description="The first layer's filters as an image, every epoch.")
+    embedding: bool = Field(
+        default=False,
+        description="Up to 1,000 validation images as the last layer but one sees them at the best epoch, for the page "
+        "Projector; not where several workers train a trial.",
+    )
+
+
 class Notify(SpecModel):
     """Who is told of what happens in a search."""
 
@@ -264,6 +280,7 @@ class SearchSpec(SpecModel):
     limits: Limits = Field(default=Limits(), description="When the search ends although trials are left.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="The same seed gives the same trials.")
     tracking: Tracking = Field(default=Tracking(), description="Where people look at the results.")
+    tensorboard: TensorBoard = Field(default=TensorBoard(), description="What is written for TensorBoard.")
     notify: Notify | None = Field(default=None, description="Who is told of what happens in the search.")
     first: tuple[dict[str, Scalar], ...] = Field(
         default=(),
