@@ -3,13 +3,12 @@
 Batches of 128 photographs of CIFAR-100 with a random crop and flip. The contestants take turns, an epoch's piece of
 training each, several times over; a figure is a median of the pieces, and only ratios within one run mean anything.
 
-- ours: ``Trainer.epochs()`` as every trial runs it, validation left out, with what ``auto`` chooses;
-- ours_float32: the same, with products of float32 without TF32;
-- limit: our network in ``auto``'s precision and memory order in the barest loop, on one batch that lies on the GPU;
+- ours_bfloat16, ours_float32: ``Trainer.epochs()`` as every trial runs it, validation left out, in both precisions;
+- limit: our network in bfloat16 in the barest loop, on one batch that lies on the GPU;
 - pil: a tutorial's loop in float32, on PIL images through torchvision's transforms and a DataLoader with 8 workers;
 - pil_amp: the same with autocast to bfloat16, channels last, pinned memory and ``non_blocking`` copies.
 
-Then 1, 2, 4 and 8 processes of ours at once on the same GPU: images a second of all together.
+Then 1, 2, 4 and 8 processes of ours at once on the same GPU, in both precisions: images a second of all together.
 
     python benchmarks/gpu.py CIFAR100_FOLDER --output benchmarks/results/gpu.json
 """
@@ -18,7 +17,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import statistics
 import tempfile
 import time
 import warnings
@@ -38,6 +36,7 @@ from tuner.train.loop import Trainer
 NETWORKS["resnet18"] = ResNet(depth=18)
 WORKERS = 8
 SHARING = (1, 2, 4, 8)
+PRECISIONS = ("bfloat16", "float32")
 Piece = Callable[[int], None]
 
 
@@ -120,20 +119,22 @@ def build_pil(name: str, dataset: PilImages, *, is_fast: bool) -> Piece:
     return piece
 
 
-def train_elsewhere(name: str, data: DataSpec, cache: Path, batches: int, barrier: Any, speeds: Any) -> None:
+def train_elsewhere(
+    name: str, precision: str, data: DataSpec, cache: Path, batches: int, barrier: Any, speeds: Any
+) -> None:
     """Be a process that trains one trial."""
     torch.set_num_threads(1)
-    _, piece = build_ours(NETWORKS[name], load_splits(data, cache))
+    _, piece = build_ours(NETWORKS[name], load_splits(data, cache), precision=precision)
     piece(batches)
     barrier.wait()
     speeds.put(time_piece(piece, 2 * batches))
 
 
-def measure_sharing(name: str, data: DataSpec, cache: Path, batches: int, count: int) -> float:
+def measure_sharing(name: str, precision: str, data: DataSpec, cache: Path, batches: int, count: int) -> float:
     """Return images a second of several trials at once, together."""
     context = multiprocessing.get_context("spawn")
     barrier, speeds = context.Barrier(count), context.Queue()
-    arguments = (name, data, cache, batches, barrier, speeds)
+    arguments = (name, precision, data, cache, batches, barrier, speeds)
     processes = [context.Process(target=train_elsewhere, args=arguments) for _ in range(count)]
     for process in processes:
         process.start()
@@ -148,11 +149,9 @@ def measure(folder: Path, cache: Path, name: str, repeats: int, batches: int) ->
     data = DataSpec(name="parquet", path=str(folder), label_column="fine_label", validation=0.1)
     splits = load_splits(data, cache)
     dataset = read_pil(folder, splits)
-    trainer, ours = build_ours(NETWORKS[name], splits)
     pieces = {
-        "ours": ours,
-        "ours_float32": build_ours(NETWORKS[name], splits, precision="float32", tf32=False)[1],
-        "limit": build_limit(build_ours(NETWORKS[name], splits)[0]),
+        **{f"ours_{one}": build_ours(NETWORKS[name], splits, precision=one)[1] for one in PRECISIONS},
+        "limit": build_limit(build_ours(NETWORKS[name], splits, precision="bfloat16")[0]),
         "pil": build_pil(name, dataset, is_fast=False),
         "pil_amp": build_pil(name, dataset, is_fast=True),
     }
@@ -162,15 +161,15 @@ def measure(folder: Path, cache: Path, name: str, repeats: int, batches: int) ->
     for _ in range(repeats):
         for contestant, piece in pieces.items():
             speeds[contestant].append(time_piece(piece, batches))
-    ratios = {
-        other: statistics.median(o / t for o, t in zip(speeds["ours"], speeds[other], strict=True)) for other in pieces
-    }
-    del pieces, trainer, ours
-    sharing = {count: measure_sharing(name, data, cache, batches, count) for count in SHARING}
+    del pieces
     return {
         "images_per_second": {other: [round(one) for one in values] for other, values in speeds.items()},
-        "ours_over": {other: round(ratio, 3) for other, ratio in ratios.items() if other != "ours"},
-        "sharing": {count: round(speed) for count, speed in sharing.items()},
+        "sharing": {
+            precision: {
+                count: round(measure_sharing(name, precision, data, cache, batches, count)) for count in SHARING
+            }
+            for precision in PRECISIONS
+        },
     }
 
 

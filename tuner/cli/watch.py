@@ -41,6 +41,7 @@ class PlainLines:
 
     def begin(self, run: "SearchRun") -> None:
         """Begin to look at how far the search is."""
+        self._over.clear()
         self._thread = threading.Thread(target=self._look, args=(run,), daemon=True)
         self._thread.start()
 
@@ -99,7 +100,7 @@ class LiveTable:
 
 
 def describe_progress(status: "Status", run: "SearchRun") -> str:
-    """Say in one line, as NAME=VALUE, how far a search is; ``tuner jobs status`` reads it from a job's log."""
+    """Say in one line, as NAME=VALUE, how far a search is; ``tuner status`` reads it from a job's log."""
     metric, sign = run.spec.objective.metric, 1 if run.spec.objective.mode == "max" else -1
     said = {
         "stage": status.stage,

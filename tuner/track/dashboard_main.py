@@ -4,6 +4,7 @@ What it shows is the ledger as it is at that moment; what a page would change is
 """
 
 import sys
+from collections.abc import Container
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -44,7 +45,7 @@ class LedgerView(JournalStorage):
         return studies
 
     def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: "tuple[TrialState, ...] | None" = None
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """Return the trials of a study."""
         return [_make_plain(trial) for trial in super().get_all_trials(study_id, deepcopy=False, states=states)]

@@ -184,8 +184,6 @@ class Trainer:
         self._device = torch.device(device)
         self._advice = "set a smaller micro_batch, batch_size or network, or give the trial more memory"
         watch_peak(self._device)
-        self.acceleration = choose_acceleration(hyperparameters, self._device)
-        self.acceleration.apply()
         with explained(self._device, self._advice):
             self._prepare_data(splits)
             self._prepare_network(splits)
@@ -216,6 +214,8 @@ class Trainer:
         layers = summarise(network, splits.image_shape)
         self._num_parameters = sum(layer.num_parameters for layer in layers)
         self.num_multiply_adds = sum(layer.num_multiply_adds for layer in layers)
+        self.acceleration = choose_acceleration(given, self._device, self.num_multiply_adds)
+        self.acceleration.apply()
         mean, std = splits.mean.tolist(), splits.std.tolist()
         if isinstance(given.architecture, HogSvm):  # its histograms are made for pixels from 0 to 1
             mean, std = [0.0] * len(mean), [255.0] * len(std)
