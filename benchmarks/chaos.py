@@ -174,7 +174,10 @@ def read_trials(folder: Path) -> dict[str, dict[str, Any]]:
             "config": dict(trial.config),
             "state": trial.state,
             "reason": trial.reason,
-            "epochs": [{k: v for k, v in epoch.items() if k not in UNTOLD} for epoch in trial.epochs],
+            "epochs": [
+                {k: v for k, v in epoch.items() if k not in UNTOLD and not k.startswith("system/")}
+                for epoch in trial.epochs
+            ],
             "ended": None if trial.ended is None else trial.ended.timestamp(),
         }
         for stage in Ledger.open(folder).stages()

@@ -38,6 +38,7 @@ def test_two_trials_share_a_gpu_and_all_that_follows_uses_it(
     for trial in trials:
         assert all(epoch["gpu_seconds"] == pytest.approx(epoch["seconds"] / 2) for epoch in trial.epochs)
         assert all(0 < epoch["peak_memory_bytes"] < 2**31 for epoch in trial.epochs)
+        assert all(0 < epoch["system/gpu_0_memory_usage_percentage"] <= 100 for epoch in trial.epochs)
     again = tuner("reproduce", "shared", "--trial", "0", "--device", "cuda")
     assert again.returncode == 0, again.stderr
     finalized = tuner("finalize", "shared", "--top", "2", "--seeds", "2")

@@ -1,5 +1,6 @@
 """A whole search on a real local Ray, its ledger, and a real MLflow store."""
 
+import json
 import math
 import signal
 import sqlite3
@@ -28,7 +29,10 @@ def read_trials(folder: Path) -> dict[str, dict[str, Any]]:
             "seed": trial.seed,
             "state": trial.state,
             "reason": trial.reason,
-            "epochs": [{k: v for k, v in epoch.items() if k not in TIMES} for epoch in trial.epochs],
+            "epochs": [
+                {k: v for k, v in epoch.items() if k not in TIMES and not k.startswith("system/")}
+                for epoch in trial.epochs
+            ],
         }
         for stage in Ledger.open(folder).stages()
         for trial in stage.trials()
@@ -78,6 +82,7 @@ def assert_mirrored(folder: Path, database: Path) -> None:
 
 
 def test_a_search_runs_coarse_then_fine_and_everything_is_recorded(tuner: Tuner, small: Path, tmp_path: Path) -> None:
+    small.write_text(small.read_text() + "notify: {command: [tee, -a, told.json], events: [end]}\n")
     done = tuner("run", str(small), TUNER_NO_CHECK="0")
     assert done.returncode == 0, done.stderr
     assert "check: 21 lines, 21 pass" in done.stdout
@@ -88,6 +93,9 @@ def test_a_search_runs_coarse_then_fine_and_everything_is_recorded(tuner: Tuner,
     trials = read_trials(tmp_path / "results/small")
     assert Counter(name.partition("-")[0] for name in trials) == {"coarse": 8, "fine": 4}
     assert_mirrored(tmp_path / "results/small", tmp_path / "mlflow.db")
+    (line,) = (tmp_path / "told.json").read_text().splitlines()
+    told = json.loads(line)
+    assert (told["event"], told["reason"], told["stage"]) == ("end", "complete", "fine")
     artifacts = {
         p.relative_to(tmp_path / "mlartifacts").name for p in (tmp_path / "mlartifacts").rglob("*") if p.is_file()
     }
@@ -114,8 +122,6 @@ def test_a_search_runs_coarse_then_fine_and_everything_is_recorded(tuner: Tuner,
     origin = next(line.split("/")[1] for line in best.stdout.splitlines() if line.startswith("origin:"))
     trained = tuner("train", "best.yaml", "--json", "--output", "model.pt")
     assert trained.returncode == 0, trained.stderr
-    import json
-
     epochs = [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in trained.stdout.splitlines()]
     assert epochs[: len(trials[origin]["epochs"])] == trials[origin]["epochs"], (
         "the same config and seed, the same numbers"

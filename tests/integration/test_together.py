@@ -57,7 +57,10 @@ def make_task(folder: Path, cache: Path, **config: Scalar) -> TrialTask:
 
 
 def get_numbers(epochs: list[Any]) -> list[list[float]]:
-    return [[value for name, value in epoch.items() if name not in TIMES] for epoch in epochs]
+    return [
+        [value for name, value in epoch.items() if name not in TIMES and not name.startswith("system/")]
+        for epoch in epochs
+    ]
 
 
 @pytest.mark.usefixtures("ray_of_two")

@@ -37,7 +37,7 @@ COMMANDS = {
     "best": ("best", "Print a search's best configuration as YAML."),
     "train": ("train", "Train one configuration, without a search."),
     "export": ("export", "Write all trials of a search as a table."),
-    "ui": ("ui", "Open MLflow on the recorded searches."),
+    "ui": ("ui", "Open MLflow, TensorBoard or Optuna's dashboard."),
     "sync": ("sync", "Send to MLflow what it lacks of a search."),
     "submit": ("submit", "Send a search to a Ray cluster that this machine is not part of."),
     "jobs": ("jobs", "List the searches that were sent to a cluster."),

@@ -1,11 +1,16 @@
 """Options that several commands share."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from string import Template
 from typing import Any, TypeVar
 
 import click
+
+from tuner.errors import InputError
+from tuner.spec.search import Notify
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -110,3 +115,27 @@ def choose_tracking_uri(asked: str) -> str | None:
     if asked != "auto":
         return asked
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
+
+
+def find_webhook(notify: Notify | None) -> str | None:
+    """Fill what the environment says into the address that is told of a search; it must not be printed.
+
+    Raises
+    ------
+    InputError
+        If a variable is not set, or the outcome is no address.
+    """
+    if notify is None or notify.webhook is None:
+        return None
+    try:
+        address = Template(notify.webhook).substitute(os.environ)
+    except KeyError as error:
+        raise InputError(
+            f"notify.webhook: {error.args[0]} is not set in the environment; set it, or search without: "
+            "--set notify=null"
+        ) from None
+    except ValueError:
+        raise InputError("notify.webhook: a $ is followed by no name; write $NAME, or $$ for the sign itself") from None
+    if not re.fullmatch(r"https?://[^\s/]+\S*", address):
+        raise InputError("notify.webhook: what it comes to is no http or https address; set the variable to all of it")
+    return address

@@ -17,8 +17,8 @@ def resume(search: str, overrides: tuple[str, ...], ray_address: str | None, res
     r"""Go on with a search where it was, by its name.
 
     Its ledger knows what was asked, so no file is needed. Whatever ended it, be it ctrl-C, a limit or a machine that
-    died: no finished trial runs again, and interrupted ones go on after their last epoch. Resources, limits and
-    tracking may be changed.
+    died: no finished trial runs again, and interrupted ones go on after their last epoch. Resources, limits,
+    tracking and ``notify`` may be changed.
 
     \b
     Examples:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import click
 
-from tuner.cli.options import cache_option, choose_tracking_uri, results_option
+from tuner.cli.options import cache_option, choose_tracking_uri, find_webhook, results_option
 from tuner.spec.search import SearchSpec
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -52,9 +52,9 @@ def sit(
     from tuner.execute.experiment import Surroundings, put_aside, run_search
     from tuner.track.provenance import read_provenance
 
-    uri = choose_tracking_uri(spec.tracking.mlflow)
+    uri, webhook = choose_tracking_uri(spec.tracking.mlflow), find_webhook(spec.notify)
     provenance = read_provenance(Path.cwd())
-    around = Surroundings(results.absolute(), cache.absolute(), uri, ray_address, provenance, is_checked)
+    around = Surroundings(results.absolute(), cache.absolute(), uri, ray_address, provenance, is_checked, webhook)
     if fresh and (moved := put_aside(around.results / spec.name)):
         click.echo(
             f"the earlier search {spec.name!r} is kept in {moved}; delete that folder if it is not needed", err=True

@@ -11,7 +11,7 @@ from tuner.cli.options import find_tracking_uri, results_option
 @click.argument("search")
 @results_option
 def sync(search: str, results: Path) -> None:
-    r"""Send to MLflow what it lacks of a search.
+    r"""Send to MLflow what it lacks of a search, and write what its TensorBoard files lack.
 
     A search needs MLflow only to be looked at: when its server was away, the ledger has kept all.
 
@@ -21,11 +21,12 @@ def sync(search: str, results: Path) -> None:
     """
     folder = results.absolute() / search
     uri = find_tracking_uri(folder)
-    from tuner.track.address import hide_password
     from tuner.track.lease import claimed
     from tuner.track.ledger import Ledger
-    from tuner.track.mirror import Mirror, held
+    from tuner.track.mirror_lock import held
+    from tuner.track.mirror_main import open_images
 
     with claimed(folder, click.echo), held(folder):
-        Mirror(Ledger.open(folder), folder, uri).sync(settle=True)
-    click.echo(f"MLflow at {hide_password(uri)} has all of search {search!r}")
+        for image in open_images(Ledger.open(folder), folder, uri):
+            image.sync(settle=True)
+            click.echo(f"{image.name} has all of search {search!r}")

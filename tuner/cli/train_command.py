@@ -57,7 +57,7 @@ def train(
         model=output,
         is_growing=spec.fidelity == "data",
     )
-    for result, is_best, _ in results:
+    for result, is_best, *_ in results:
         best = result if is_best else best
         if as_json:
             measured = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}

@@ -1,12 +1,11 @@
 """From a spec to a finished search: the paragraph to read first is ``run_search``."""
 
 import contextlib
-import dataclasses
 import datetime
 import subprocess
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tuner.errors import GaveUpError, InputError, SearchNotFoundError
 from tuner.execute.check_process import checking, settle
 from tuner.execute.cluster import connected, watched
+from tuner.execute.notify import Event, notifying
 from tuner.execute.placement import place, refuse_useless_limits, suggest_sharing
 from tuner.execute.task import Manner, TrainFunction
 from tuner.execute.views import read_kinds, view_records
@@ -22,7 +22,6 @@ from tuner.spec import dump_spec, load_text
 from tuner.spec.search import FinishedSearch, SearchSpec
 from tuner.spec.space import Space
 from tuner.strategy.trial_view import Before, TrialView
-from tuner.track.address import hide_password
 from tuner.track.lease import Lease, claimed
 from tuner.track.ledger import Ledger
 from tuner.track.mirror_process import MirrorProcess, NoMirror
@@ -31,9 +30,9 @@ from tuner.train.data import prepare
 if TYPE_CHECKING:
     from tuner.execute.search_run import SearchRun
 
-_MIRRORED = "mirrored"  # in a search's folder: MLflow has all of it
+_MIRRORED = "mirrored"  # in a search's folder: MLflow and the other images have all of it
 SITTINGS_AFTER_GIVING_UP = 3  # a search goes on by itself so often where Ray Tune gave up
-_MAY_CHANGE = {"resources", "limits", "tracking"}  # between two sittings of one search
+_MAY_CHANGE = {"resources", "limits", "tracking", "notify", "tensorboard"}  # between two sittings of one search
 
 
 class Watcher(Protocol):
@@ -67,14 +66,17 @@ class Surroundings:
         Versions, commit and the like, recorded with every stage.
     is_checked : bool
         Whether a new search's networks are checked, quickly, before its first trial.
+    webhook : str or None
+        The address of the spec's ``notify.webhook``, with what is secret in it.
     """
 
     results: Path
     cache: Path
     tracking_uri: str | None = None
     ray_address: str | None = None
-    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     is_checked: bool = False
+    webhook: str | None = field(default=None, repr=False)
 
 
 def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, train: TrainFunction | None = None) -> str:
@@ -108,12 +110,15 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
         ledger = Ledger.open(folder, create=True, guard=lease.check)
         refuse_another_spec(spec, ledger)
         if is_complete(spec, ledger):
-            if not (folder / _MIRRORED).exists():  # the machine died before MLflow had everything
-                mirror_rest(folder, around, watcher)
+            if not (folder / _MIRRORED).exists():  # the machine died before the images were whole
+                mirror_rest(spec, folder, around, watcher)
             return "complete"
         before = read_before(spec, around.results)
         sources = {} if ledger.stages() else read_sources(spec, around.results)  # the ledger has what was taken
-        return run_stages(spec, ledger, lease, folder, around, watcher, before=before, sources=sources, train=train)
+        with notifying(spec, around.webhook, ledger, watcher.say) as tell:
+            return run_stages(
+                spec, ledger, lease, folder, around, watcher, before=before, sources=sources, tell=tell, train=train
+            )
 
 
 def run_stages(
@@ -128,6 +133,7 @@ def run_stages(
     sources: Mapping[str, tuple[TrialView, ...]] | None = None,
     record: Mapping[str, Any] | None = None,
     manner: Manner = Manner(),  # noqa: B008 it cannot change
+    tell: Callable[[Event], None] = lambda _: None,
     train: TrainFunction | None = None,
 ) -> str:
     """Train the stages of a spec, whose folder is claimed, as far as its ledger does not have them.
@@ -144,6 +150,8 @@ def run_stages(
         What else is recorded with every stage.
     manner : Manner
         How trials are trained and kept.
+    tell : function of Event
+        Told of failures and new bests.
 
     Returns
     -------
@@ -155,7 +163,7 @@ def run_stages(
         watcher.say(f"data: {note}")
     known = {"search_id": search_id(ledger), "class_sizes": list(prepared.class_sizes)}
     provenance = {**around.provenance, **known, **(record or {})}
-    with mirrored(folder, around, watcher) as mirror, checked(spec, before, ledger, around) as check:
+    with mirrored(spec, folder, around, watcher) as mirror, checked(spec, before, ledger, around) as check:
 
         def finish_mirror(_: object, error: BaseException | None, __: object) -> None:
             if not isinstance(error, GaveUpError):
@@ -187,6 +195,7 @@ def run_stages(
                     mirror.notice,
                     sources=sources,
                     manner=manner,
+                    tell=tell,
                 )
                 lease.on_stop(run.interrupt)
                 watcher.begin(run)
@@ -234,9 +243,11 @@ def put_aside(folder: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def mirrored(folder: Path, around: Surroundings, watcher: Watcher) -> Iterator[MirrorProcess | NoMirror]:
-    """Keep MLflow like the ledger for as long as the block lasts, and see at its end whether it has everything."""
-    if around.tracking_uri is None:
+def mirrored(
+    spec: SearchSpec, folder: Path, around: Surroundings, watcher: Watcher
+) -> Iterator[MirrorProcess | NoMirror]:
+    """Keep the images like the ledger for as long as the block lasts, and see at its end whether they are whole."""
+    if around.tracking_uri is None and not spec.tensorboard.scalars:
         yield NoMirror()
         return
     mirror = MirrorProcess(folder, around.tracking_uri, watcher.say)
@@ -248,8 +259,8 @@ def mirrored(folder: Path, around: Surroundings, watcher: Watcher) -> Iterator[M
             (folder / _MIRRORED).touch()
         elif mirror.has_begun:
             watcher.say(
-                f"MLflow at {hide_password(around.tracking_uri)} has not got everything; all of it is in {folder}, "
-                f"and why in its mirror.log. When MLflow is there: tuner sync {folder.name}"
+                f"what is looked at is not whole; all of it is in {folder}, and why in its mirror.log. When that is "
+                f"mended: tuner sync {folder.name}"
             )
 
 
@@ -266,9 +277,9 @@ def checked(
         yield process
 
 
-def mirror_rest(folder: Path, around: Surroundings, watcher: Watcher) -> None:
-    """Send to MLflow what it lacks of a search in which nothing trains, if it is tracked."""
-    with mirrored(folder, around, watcher) as mirror:
+def mirror_rest(spec: SearchSpec, folder: Path, around: Surroundings, watcher: Watcher) -> None:
+    """Send to the images what they lack of a search in which nothing trains."""
+    with mirrored(spec, folder, around, watcher) as mirror:
         mirror.notice()
 
 

@@ -106,7 +106,7 @@ def finalize_search(
         from tuner.execute.verdict import reach_verdict  # torch takes seconds to import
 
         reach_verdict(spec, ledger, final, retrained, folder, around.cache, is_again=request.again, say=watcher.say)
-        mirror_rest(folder, around, watcher)
+        mirror_rest(spec, folder, around, watcher)
     return "complete"
 
 

@@ -12,6 +12,7 @@ from tuner.spec import load_text
 from tuner.track.best import describe_training, rank_trials
 from tuner.track.ledger import FINAL, Ledger, StageLedger, TrialRecord
 from tuner.train.run import run_training, use_threads
+from tuner.train.usage import PREFIX as USAGE
 
 NOT_NUMBERS_OF_THE_TRAINING = {"seconds", "images_per_second", "peak_memory_bytes", "timestamp", "gpu_seconds"}
 
@@ -111,11 +112,11 @@ def reproduce_trial(
     metric, sign = training.objective.metric, 1.0 if stage.maximize else -1.0
     differences: dict[str, float] = {}
     objective_difference, best, execution = 0.0, -math.inf, {}
-    for then, (result, _, acceleration) in zip(trial.epochs, progress, strict=False):
-        execution = dataclasses.asdict(acceleration) | {"workers": 1}
+    for then, (result, _, _, trainer) in zip(trial.epochs, progress, strict=False):
+        execution = dataclasses.asdict(trainer.acceleration) | {"workers": 1}
         now = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
         for name in sorted(then.keys() | now.keys()):
-            if name in NOT_NUMBERS_OF_THE_TRAINING:
+            if name in NOT_NUMBERS_OF_THE_TRAINING or name.startswith(USAGE):
                 continue
             difference = _subtract(then.get(name), now.get(name))
             if difference > 0:

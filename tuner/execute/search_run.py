@@ -12,6 +12,7 @@ from typing import Any
 
 from tuner.errors import ClusterError, InputError, LedgerError, RunError
 from tuner.execute.failures import describe_failures, find_failed
+from tuner.execute.notify import Event
 from tuner.execute.placement import Placement
 from tuner.execute.stage_run import GPU_SECONDS, StageRun
 from tuner.execute.task import Manner, TrialTask
@@ -23,7 +24,7 @@ from tuner.strategy.findings import describe_unfinished
 from tuner.strategy.stage_search import derive_stage_seed, find_space
 from tuner.strategy.trial_view import Before, TrialView
 from tuner.strategy.warm_start import choose_trials, write_warm_start
-from tuner.track.ledger import Ledger, StageLedger
+from tuner.track.ledger import TENSORBOARD, Ledger, StageLedger
 
 KEEP_TIME_EVERY_S = 5.0  # what a search that is killed forgets of its time
 HOPELESS = 3  # when the first trials all fail, the fault is not theirs
@@ -92,6 +93,8 @@ class SearchRun:
         Other searches that a search that has not begun learns from.
     manner : Manner
         How its trials are trained and kept.
+    tell : function of Event
+        Told of failures and new bests.
 
     Attributes
     ----------
@@ -115,6 +118,7 @@ class SearchRun:
         clock: Callable[[], float] = time.monotonic,
         sources: Mapping[str, tuple[TrialView, ...]] | None = None,
         manner: Manner = Manner(),  # noqa: B008 it cannot change
+        tell: Callable[[Event], None] = lambda _: None,
     ) -> None:
         self.spec = spec
         self.error: Exception | None = None
@@ -129,13 +133,17 @@ class SearchRun:
         self._clock = clock
         self._sources = sources or {}
         self._manner = manner
+        self._tell = tell
         self._lock = threading.RLock()  # whoever watches asks from another thread
         self._began: float | None = None  # with the first trial: waiting for machines is no search
         begun = [stage for own in spec.stages if (stage := ledger.stage(own.name)) is not None]
+        sign = 1.0 if spec.objective.mode == "max" else -1.0
+        values = [sign * trial.value for stage in begun for trial in stage.trials() if trial.best_epoch]
+        self._best = max(values, default=-math.inf)
         self._elapsed_before: float = sum(stage.attributes.get("elapsed_s", 0.0) for stage in begun)
         self._stage_began = self._stage_elapsed_before = 0.0
         self._time_kept = clock()
-        self._ends = Ends(spec.limits, sign=1.0 if spec.objective.mode == "max" else -1.0)
+        self._ends = Ends(spec.limits, sign=sign)
         self._index = -1
         self._run = self._open_next(before)
         self._last_status = self._read_status()
@@ -198,6 +206,8 @@ class SearchRun:
                 workers=self._placement.workers,
                 is_growing=stage.fidelity == "data",
                 is_whole=self._manner.is_whole,
+                tensorboard=self.spec.tensorboard,
+                insight=self._folder / TENSORBOARD / f"{stage.name}-{ask.number}",
                 epochs_recorded=ask.epochs_recorded,
             )
 
@@ -223,10 +233,19 @@ class SearchRun:
             if self._placement.held_gpus:
                 measured = {**measured, GPU_SECONDS: self._placement.held_gpus * measured.get("seconds", 0.0)}
             goes_on = self._run.report(task.number, measured)
+            self._see_best(task)
             if self._clock() - self._time_kept >= KEEP_TIME_EVERY_S:
                 self._keep_time()
             self._notice()
             return goes_on and not self.should_stop
+
+    def _see_best(self, task: TrialTask) -> None:
+        """Tell of a trial that is better than all before, those of earlier stages included."""
+        best = self._run.search.views[task.number].best
+        if best > self._best:
+            value = best if self.spec.objective.mode == "max" else -best
+            self._best = best
+            self._tell(Event("best", "", task.stage, task.number, value, task.config))
 
     def put_back(self, task: TrialTask) -> None:
         """Let a trial that has lost its worker be the next to start, where it was."""
@@ -253,6 +272,7 @@ class SearchRun:
             stages = [stage.trials() for stage in self._ledger.everything()]
             failed = [trial for trials in stages for trial in find_failed(trials)]
             sound = [trial for trials in stages for trial in trials if trial.state != "failed" and trial.epochs]
+            self._tell(Event("failure", reason, task.stage, task.number, None, task.config, len(failed)))
             views, name, most = self._run.search.views.values(), self._run.search.stage.name, self.spec.limits.failures
             if sum(view.state == "failed" for view in views) >= HOPELESS and not any(view.values for view in views):
                 what = f"the first {HOPELESS} trials of stage {name!r} all failed"

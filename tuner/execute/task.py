@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tuner.spec.search import DataSpec, Objective
+from tuner.spec.search import DataSpec, Objective, TensorBoard
 from tuner.spec.space import Config
 
 LAST = "last.pt"  # in a trial's folder: the state of training after its latest epoch
@@ -63,6 +63,10 @@ class TrialTask:
         Whether its epochs train on more and more of the images.
     is_whole : bool
         Whether it trains on the validation images too.
+    tensorboard : TensorBoard or None
+        What the worker writes for TensorBoard; None for nothing.
+    insight : Path or None
+        Where it writes that.
     epochs_recorded : int
         How many epochs the ledger has already; a resumed trial reports only later ones.
     """
@@ -81,6 +85,8 @@ class TrialTask:
     workers: int = 1
     is_growing: bool = False
     is_whole: bool = False
+    tensorboard: TensorBoard | None = None
+    insight: Path | None = None
     epochs_recorded: int = 0
 
     def __deepcopy__(self, memo: object) -> "TrialTask":

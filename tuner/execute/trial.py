@@ -15,6 +15,7 @@ from ray import tune
 from tuner.execute.task import LAST, MODEL, Epochs, TrainFunction, TrialTask
 
 if TYPE_CHECKING:
+    from tuner.execute.insight_writer import InsightWriter
     from tuner.train.workers import Workers
 
 
@@ -42,8 +43,11 @@ def train_trial(task: TrialTask | None) -> Epochs:
 def train_alone(task: TrialTask, workers: "Workers | None" = None) -> Generator[Mapping[str, Any], None, None]:
     """Train one trial in this process, or this process's share of it, and yield what the ledger has not got."""
     from tuner.train.run import run_training
+    from tuner.train.usage import UsageMeter
 
     task.folder.mkdir(parents=True, exist_ok=True)
+    device = "cuda" if task.gpu else "cpu"
+    meter = UsageMeter(device)
     results = run_training(
         task.config,
         task.data,
@@ -51,20 +55,41 @@ def train_alone(task: TrialTask, workers: "Workers | None" = None) -> Generator[
         max_epochs=task.max_epochs,
         seed=task.seed,
         cache=task.cache,
-        device="cuda" if task.gpu else "cpu",
+        device=device,
         checkpoint=task.folder / LAST,
         model=task.folder / MODEL,
         is_growing=task.is_growing,
         is_whole=task.is_whole,
         workers=workers,
     )
-    for result, _, acceleration in results:
+    insight = open_insight(task, workers)
+    for progress in results:
+        result, _, is_new, trainer = progress
+        if insight is not None and is_new:
+            insight.write(progress)
         if result.epoch > task.epochs_recorded:
             measured = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
+            measured |= meter.read() if is_new else {}
             if result.epoch == task.epochs_recorded + 1:
-                execution = {**dataclasses.asdict(acceleration), "workers": task.workers, "host": socket.gethostname()}
+                execution = {
+                    **dataclasses.asdict(trainer.acceleration),
+                    "workers": task.workers,
+                    "host": socket.gethostname(),
+                }
                 measured["execution"] = execution
             yield {**measured, "timestamp": time.time()}
+
+
+def open_insight(task: TrialTask, workers: "Workers | None") -> "InsightWriter | None":
+    """Open what a trial is to write for TensorBoard beside its scalars; None for nothing, as by default."""
+    wanted = task.tensorboard
+    if wanted is None or task.insight is None or (workers is not None and workers.rank > 0):
+        return None
+    if not (wanted.histograms or wanted.graph or wanted.filters or wanted.embedding):
+        return None
+    from tuner.execute.insight_writer import InsightWriter
+
+    return InsightWriter(wanted, task.insight, can_embed=workers is None or workers.is_alone)
 
 
 class TrialActor(tune.Trainable):

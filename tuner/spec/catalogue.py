@@ -13,10 +13,12 @@ from tuner.spec.search import (
     Halving,
     Limits,
     Narrow,
+    Notify,
     Objective,
     Resources,
     SearchSpec,
     StageAsWritten,
+    TensorBoard,
     Tracking,
 )
 from tuner.spec.yaml_tree import printable
@@ -29,6 +31,9 @@ ALLOWED = {  # of what is no single value
     "objective.also": "a list of metrics",
     "first": "a list of configurations, nested as the space is",
     "warm_start": "a list of searches' names",
+    "notify.command": "a list of texts",
+    "notify.webhook": "an address, with $NAME for what is secret in it",
+    "notify.events": "a list of end, failure and best",
     "name": "letters, digits, dots, - and _",
     "data": "a data set's name, or a mapping with the keys below",
     "stages": "a mapping from stages' names to what each is",
@@ -45,6 +50,8 @@ SECTIONS: dict[str, type[SpecModel]] = {
     "resources": Resources,
     "limits": Limits,
     "tracking": Tracking,
+    "tensorboard": TensorBoard,
+    "notify": Notify,
 }
 
 

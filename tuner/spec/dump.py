@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from tuner.spec.search import FinishedSearch, Objective, SearchSpec, Stage, TrainingSpec
+from tuner.spec.search import FinishedSearch, Notify, Objective, SearchSpec, Stage, TrainingSpec
 from tuner.spec.space import Choice, Config, Distribution, Int, LogInt, LogUniform, Parameter, Space, Uniform
 from tuner.spec.yaml_tree import NUMBER
 
@@ -99,6 +99,8 @@ def dump_spec(spec: SearchSpec, *, spread: bool = False) -> str:
         },
         "seed": spec.seed,
         "tracking": spec.tracking.model_dump(),
+        "tensorboard": spec.tensorboard.model_dump(),
+        **({} if spec.notify is None else {"notify": _nest_notify(spec.notify)}),
         **({"try": [nest_config(config) for config in spec.first]} if spec.first else {}),
         **({"warm_start": list(spec.warm_start)} if spec.warm_start else {}),
     }
@@ -210,6 +212,12 @@ def _nest_stage(stage: Stage, *, can_narrow: bool) -> dict[str, Any]:
         "fidelity": stage.fidelity,
         **({"narrow": narrow} if can_narrow else {}),
     }
+
+
+def _nest_notify(notify: Notify) -> dict[str, Any]:
+    channels: dict[str, Any] = {"command": list(notify.command)} if notify.command else {}
+    channels |= {} if notify.webhook is None else {"webhook": notify.webhook}
+    return {**channels, "events": list(notify.events)}
 
 
 def _shorten(number: float) -> float:

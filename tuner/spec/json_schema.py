@@ -12,16 +12,19 @@ from pydantic.fields import FieldInfo
 from tuner.spec.domain import Domain, find_domain
 from tuner.spec.hyperparameters import COMPONENTS, Hyperparameters
 from tuner.spec.model import SpecModel
+from tuner.spec.notify_section import EVENTS, WEBHOOK_PATTERN
 from tuner.spec.ranges import STEPPED, find_fitting
 from tuner.spec.search import (
     DataSpec,
     Halving,
     Limits,
     Narrow,
+    Notify,
     Objective,
     Resources,
     SearchSpec,
     StageAsWritten,
+    TensorBoard,
     Tracking,
 )
 from tuner.spec.sections import (
@@ -57,6 +60,8 @@ def build_json_schema() -> Schema:
         "resources": _build_resources(),
         "limits": _build_limits(),
         "tracking": _build_tracking(),
+        "tensorboard": {"anyOf": [{"type": "null"}, _build_record(TensorBoard)]},
+        "notify": _build_notify(),
     }
     sections["warm_start"] = {"type": "array", "items": _build_name(), "uniqueItems": True}
     search = _build_record(SearchSpec, sections, hidden=("first",))
@@ -189,6 +194,14 @@ def _build_limits() -> Schema:
 def _build_tracking() -> Schema:
     store = {"anyOf": [{"enum": ["auto", "off"]}, {"type": "string", "pattern": f"^({STORE_PATTERN})$"}]}
     return {"anyOf": [{"type": "null"}, _build_record(Tracking, {"mlflow": store})]}
+
+
+def _build_notify() -> Schema:
+    command = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+    webhook = {"anyOf": [{"type": "null"}, {"type": "string", "pattern": f"^{WEBHOOK_PATTERN}$"}]}
+    events = {"type": "array", "items": _build_domain(EVENTS), "minItems": 1}
+    record = _build_record(Notify, {"command": command, "webhook": webhook, "events": events})
+    return {"anyOf": [{"type": "null"}, {**record, "anyOf": [{"required": [key]} for key in ("command", "webhook")]}]}
 
 
 def _define_space(context: Context, definitions: Schema) -> Schema:

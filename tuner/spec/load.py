@@ -7,8 +7,9 @@ from typing import Any
 
 from tuner.errors import SpecError
 from tuner.spec.faults import Fault, Place, list_faults
+from tuner.spec.notify_section import read_notify
 from tuner.spec.overrides import apply_overrides
-from tuner.spec.search import FinishedSearch, Objective, Resources, SearchSpec, Stage, TrainingSpec
+from tuner.spec.search import FinishedSearch, Objective, Resources, SearchSpec, Stage, TensorBoard, TrainingSpec
 from tuner.spec.sections import (
     find_useless_limits,
     read_data,
@@ -142,6 +143,8 @@ def _read_search(tree: MapNode, faults: list[Fault], warnings: list[Fault]) -> d
         "resources": read_resources,
         "limits": read_limits,
         "tracking": read_tracking,
+        "tensorboard": lambda node, faults: TensorBoard(**read_section(node, TensorBoard, faults)),
+        "notify": lambda node, faults: read_notify(node, faults, warnings),
         "warm_start": _read_warm_start,
         "try": lambda node, _: node,  # once the space is known
     }

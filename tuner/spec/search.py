@@ -226,6 +226,42 @@ class Tracking(SpecModel):
     )
 
 
+class TensorBoard(SpecModel):
+    """What is written for TensorBoard, in the search's folder; tuner ui NAME --tensorboard shows it."""
+
+    scalars: bool = Field(
+        default=True, description="What every epoch measured, and for the page HParams what each trial had and reached."
+    )
+    histograms: bool = Field(default=False, description="Of each tensor of weights, and of its gradient, every epoch.")
+    graph: bool = Field(default=False, description="The network, a step a node; not of hog_svm.")
+    filters: bool = Field(default=False, description="The first layer's filters as an image, every epoch.")
+    embedding: bool = Field(
+        default=False,
+        description="Up to 1,000 validation images as the last layer but one sees them at the best epoch, for the page "
+        "Projector; not where several workers train a trial.",
+    )
+
+
+class Notify(SpecModel):
+    """Who is told of what happens in a search."""
+
+    command: tuple[str, ...] = Field(
+        default=(),
+        description="A program and its arguments, started without a shell where the search runs; it gets what happened "
+        "as JSON on its standard input.",
+    )
+    webhook: str | None = Field(
+        default=None,
+        description="An http or https address that gets the same JSON by POST. What is secret in it stands as $NAME, "
+        "a variable of the environment, for this file is copied with the results.",
+    )
+    events: tuple[Literal["end", "failure", "best"], ...] = Field(
+        default=("end", "failure"),
+        description="end: the search ends, however it does; failure: a trial fails; best: a trial is better than all "
+        "before. Of failure and best, the latest once a minute at most.",
+    )
+
+
 class FinishedSearch(SpecModel):
     """A space that comes from a search that was run before: ``space: {from: NAME}``."""
 
@@ -244,6 +280,8 @@ class SearchSpec(SpecModel):
     limits: Limits = Field(default=Limits(), description="When the search ends although trials are left.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="The same seed gives the same trials.")
     tracking: Tracking = Field(default=Tracking(), description="Where people look at the results.")
+    tensorboard: TensorBoard = Field(default=TensorBoard(), description="What is written for TensorBoard.")
+    notify: Notify | None = Field(default=None, description="Who is told of what happens in the search.")
     first: tuple[dict[str, Scalar], ...] = Field(
         default=(),
         description="Configurations that the first stage trains first, nested as the space is; what one leaves out is "

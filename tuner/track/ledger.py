@@ -29,7 +29,10 @@ Batch: TypeAlias = Callable[[], contextlib.AbstractContextManager[None]]
 State = Literal["running", "paused", "complete", "stopped", "diverged", "failed"]
 End = Literal["complete", "stopped", "diverged", "failed"]
 
-JOURNAL = "ledger.journal"
+JOURNAL, TENSORBOARD = (
+    "ledger.journal",
+    "tensorboard",
+)  # in a search's folder: the record, and TensorBoard's image of it
 FINAL = "final"  # the attribute of what was trained after the search: who contends, and over how many seeds
 _EPOCH = "epoch:"
 _OPTUNA_STATES = {
@@ -375,6 +378,28 @@ class Ledger:
         stage = StageLedger(self._storage, study_id, f"{self.search}/{name}", self._batch)
         stage.set(**attributes)
         return stage
+
+
+def read_attributes(trial: FrozenTrial) -> dict[str, Scalar]:
+    """Return what the ledger has of a trial beside its config and values, in plain numbers and texts for tables.
+
+    Parameters
+    ----------
+    trial : FrozenTrial
+        A trial of one of the ledger's studies.
+
+    Returns
+    -------
+    dict
+        Its state, reason, diagnosis and seed, how its device was used, and what its latest epoch measured.
+    """
+    attributes = trial.user_attrs
+    epochs = sorted(key for key in attributes if key.startswith(_EPOCH))
+    ended = attributes.get("ended") or {"state": "paused" if "paused" in attributes else "running", "reason": ""}
+    plain = {"state": ended["state"], "reason": ended["reason"], "seed": attributes["seed"]}
+    plain |= {"diagnosis": ended["diagnosis"]["kind"]} if ended.get("diagnosis") else {}
+    plain |= {f"execution.{name}": value for name, value in attributes.get("execution", {}).items()}
+    return plain | (attributes[epochs[-1]] if epochs else {})
 
 
 def _as_optuna(distribution: Distribution) -> BaseDistribution:

@@ -6,9 +6,7 @@ difference. A pass that was killed, a server that was away or a search that was 
 nothing out.
 """
 
-import contextlib
 import datetime
-import fcntl
 import json
 import math
 import re
@@ -154,6 +152,11 @@ class Mirror:
         except Exception as error:  # a store is SQL, HTTP or a plugin, each with errors of its own
             raise TrackingError(hide_password(f"MLflow at {self._uri} does not take {path}: {error}")) from error
         return False
+
+    @property
+    def name(self) -> str:
+        """What people know it as."""
+        return f"MLflow at {hide_password(self._uri)}"
 
     @property
     def is_doubtful(self) -> bool:
@@ -451,14 +454,6 @@ def reach(tracking_uri: str) -> None:
             f"MLflow at {hide_password(tracking_uri)} does not answer as it should: {said[:200]}; "
             f"{next((text for code, text in _REMEDIES.items() if status == code or str(code) in said), _ELSE)}"
         ) from error
-
-
-@contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold a search's image in MLflow: two mirrors of one search would make its runs twice. Waits for its turn."""
-    with (folder / "mirror.lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _batches(trial: TrialRecord, epochs_held: int, objective: str) -> Iterator[list[Metric]]:

@@ -19,7 +19,7 @@ _MLFLOW = {
 
 
 class NoMirror:
-    """Stands where the mirror would, when nothing is sent to MLflow."""
+    """Stands where the mirror would, when no image is kept."""
 
     def notice(self) -> None:
         """Do nothing."""
@@ -35,13 +35,13 @@ class MirrorProcess:
     ----------
     folder : Path
         The search's folder.
-    tracking_uri : str
-        MLflow's store or server.
+    tracking_uri : str or None
+        MLflow's store or server; None if only other images are kept.
     say : function
         Told when MLflow goes away and comes back.
     """
 
-    def __init__(self, folder: Path, tracking_uri: str, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, tracking_uri: str | None, say: Callable[[str], None]) -> None:
         self._folder = folder
         self._uri = tracking_uri
         self._say = say
@@ -71,7 +71,7 @@ class MirrorProcess:
         Returns
         -------
         bool
-            Whether MLflow now has everything.
+            Whether all images have everything now.
         """
         self.finish()
         assert self._process is not None, "started to finish"
@@ -80,13 +80,15 @@ class MirrorProcess:
         return complete
 
     def _start(self) -> None:
+        tracking = {} if self._uri is None else {"MLFLOW_TRACKING_URI": self._uri}
+        others = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
         with (self._folder / "mirror.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tuner.track.mirror_main", str(self._folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**_MLFLOW, **os.environ, "MLFLOW_TRACKING_URI": self._uri},
+                env=_MLFLOW | others | tracking,
                 text=True,
                 start_new_session=True,  # ctrl-C is meant for the search
             )

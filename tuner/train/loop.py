@@ -141,6 +141,10 @@ class Trainer:
         What moves the weights.
     num_multiply_adds : int
         Of the network for one image.
+    feed : ImageFeed
+        Brings images to the device.
+    validation_rows : int64 tensor, shape (num_validation,), on the CPU
+        Which images are for validation.
     description : ModelDescription
         What it takes to save it and to load it again.
     history : list of EpochResult
@@ -186,10 +190,10 @@ class Trainer:
 
     def _prepare_data(self, splits: ImageSplits) -> None:
         given = self._hyperparameters
-        self._feed = ImageFeed(splits.images, splits.labels, self._device)
+        self.feed = ImageFeed(splits.images, splits.labels, self._device)
         train = splits.train if splits.order is None or not self._is_growing else splits.order
         self._train_rows = torch.from_numpy(train)
-        self._validation_rows = torch.from_numpy(splits.validation)
+        self.validation_rows = torch.from_numpy(splits.validation)
         self._superclasses = None
         if splits.superclasses is not None:
             self._superclasses = torch.from_numpy(splits.superclasses).to(self._device)
@@ -325,7 +329,7 @@ class Trainer:
         rows : int64 tensor, shape (batch,), on the CPU
             Which images, for all workers together.
         """
-        images, labels = self._feed.gather(self._workers.share(rows))
+        images, labels = self.feed.gather(self._workers.share(rows))
         images, targets = self._augment(images, labels)
         images = images.contiguous(memory_format=self.acceleration.memory_format)
         return Batch(images, labels, targets, len(rows))
@@ -362,7 +366,7 @@ class Trainer:
             If it does not on torch's own account, or torch fails.
         """
         try:
-            images, labels = self._feed.gather(rows)
+            images, labels = self.feed.gather(rows)
             images = images.contiguous(memory_format=self.acceleration.memory_format)
             with self.acceleration.autocast(self._device):
                 return self.classifier(images).float(), labels
@@ -379,7 +383,7 @@ class Trainer:
         sums = torch.zeros(4, dtype=torch.float64, device=self._device)
         batch_size = max(1, EVALUATION_VALUES[self._device.type] // math.prod(self.description.image_shape))
         with self.evaluating():
-            own = self._workers.share(self._validation_rows)  # none at all, where there are more workers than images
+            own = self._workers.share(self.validation_rows)  # none at all, where there are more workers than images
             for rows in torch.split(own, batch_size) if len(own) else ():
                 logits, labels = self.score(rows)
                 loss = self.criterion.loss(logits, labels) * len(rows)
@@ -388,7 +392,7 @@ class Trainer:
                     found = self._superclasses[logits.argmax(dim=1)]
                     counts.append((found == self._superclasses[labels]).sum())
                 sums[: 1 + len(counts)] += torch.stack([loss, *counts])
-        means = (self._workers.add(sums) / len(self._validation_rows)).tolist()
+        means = (self._workers.add(sums) / len(self.validation_rows)).tolist()
         return {
             "val_loss": means[0],
             "val_accuracy": means[1],

@@ -12,7 +12,6 @@ import torch
 from tuner.spec.hyperparameters import build_hyperparameters
 from tuner.spec.search import DataSpec, Objective
 from tuner.spec.space import Config
-from tuner.train.acceleration import Acceleration
 from tuner.train.data import ImageSplits, join_validation, load_splits
 from tuner.train.loop import EpochResult, Trainer
 from tuner.train.workers import Workers
@@ -27,13 +26,16 @@ class Progress(NamedTuple):
         What the epoch measured.
     is_best : bool
         Whether it is the best so far.
-    acceleration : Acceleration
-        How the device is used.
+    is_new : bool
+        Whether it was trained just now, and not read from a checkpoint.
+    trainer : Trainer
+        Who trained it, as it stands after its latest epoch.
     """
 
     result: EpochResult
     is_best: bool
-    acceleration: Acceleration
+    is_new: bool
+    trainer: Trainer
 
 
 def run_training(
@@ -104,11 +106,12 @@ def run_training(
         value = sign * getattr(result, objective.metric)
         is_best = value > best  # never so for NaN
         best = value if is_best else best
-        if writes and checkpoint is not None and result.epoch > known:
+        is_new = result.epoch > known
+        if writes and checkpoint is not None and is_new:
             trainer.save(checkpoint)
         if writes and model is not None and (is_best or is_whole) and result.epoch == trainer.epoch:
             trainer.save_model(model)
-        yield Progress(result, is_best, trainer.acceleration)
+        yield Progress(result, is_best, is_new, trainer)
 
 
 @functools.lru_cache(maxsize=1)

@@ -12,6 +12,7 @@ import pytest
 
 from tuner.errors import InputError, RunError, SearchNotFoundError
 from tuner.execute.experiment import read_sources
+from tuner.execute.notify import Event
 from tuner.execute.placement import Placement
 from tuner.execute.search_run import HOPELESS, SearchRun
 from tuner.execute.task import LAST, MODEL, TrialTask
@@ -371,6 +372,29 @@ def test_one_failed_trial_does_not_end_a_search(tmp_path: Path) -> None:
         run.report(task, measure(task, 1))
         run.fail(task, "bad luck", "")
     assert run.error is None
+
+
+def test_whoever_listens_hears_of_failures_and_of_each_value_above_all_before(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    run = open_run(tmp_path / "search", tell=heard.append)
+    failing = run.next_task()
+    assert failing is not None
+    run.fail(failing, "bad luck", "Traceback ...")
+    play(run)
+    (failure,) = [event for event in heard if event.kind == "failure"]
+    assert (failure.stage, failure.trial, failure.reason, failure.num_failed) == ("coarse", 0, "bad luck", 1)
+    bests = [event for event in heard if event.kind == "best"]
+    values = [event.value for event in bests]
+    assert len(values) > 2
+    assert values == sorted(set(values), key=float)
+    trials = [trial for stage in Ledger.open(tmp_path / "search").stages() for trial in stage.trials()]
+    (best,) = rank_trials(trials, maximize=True)[:1]
+    assert (bests[-1].stage, bests[-1].trial, bests[-1].value) == (best.stage, best.number, best.value)
+    assert bests[-1].config == best.config
+
+    heard.clear()
+    play(open_run(tmp_path / "search", changes=("stages.last={trials: 1, max_epochs: 1}",), tell=heard.append))
+    assert not heard, "what was better before this sitting is known"
 
 
 def test_only_the_best_trials_keep_their_weights_and_none_its_training_state(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tuner.spec import (
     LogInt,
     LogUniform,
     Narrow,
+    Notify,
     Objective,
     Parameter,
     Prior,
@@ -25,6 +26,7 @@ from tuner.spec import (
     SearchSpec,
     Space,
     Stage,
+    TensorBoard,
     Tracking,
     Uniform,
     find_owner,
@@ -201,9 +203,18 @@ def searches(draw: st.DrawFn, among: st.SearchStrategy[Space | FinishedSearch] |
         ),
         seed=draw(st.integers(0, 2**32 - 1)),
         tracking=Tracking(mlflow=draw(st.sampled_from(["auto", "off", "http://host:5000", "sqlite:///a b.db"]))),
+        tensorboard=TensorBoard(scalars=draw(st.booleans()), graph=draw(st.booleans())),
+        notify=draw(st.none() | st.sampled_from(NOTIFY)),
         first=tuple(first),
         warm_start=tuple(draw(st.lists(NAMES.map("past-{}".format), max_size=2, unique=True))),
     )
+
+
+NOTIFY = [
+    Notify(command=("mail", "-s", "1")),
+    Notify(webhook="https://host/$KEY", events=("best",)),
+    Notify(command=("true",), webhook="$HOOK"),
+]
 
 
 def draw_config(space: Space, seed: int) -> dict[str, Scalar]:

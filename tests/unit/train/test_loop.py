@@ -118,8 +118,8 @@ def test_every_image_is_seen_once_an_epoch_in_another_order(
 ) -> None:
     trainer = Trainer(EXAMPLES["lenet"], stripes, max_epochs=2, seed=0)
     seen: list[list[int]] = []
-    gather = trainer._feed.gather
-    monkeypatch.setattr(trainer._feed, "gather", lambda rows: (seen.append(rows.tolist()), gather(rows))[1])
+    gather = trainer.feed.gather
+    monkeypatch.setattr(trainer.feed, "gather", lambda rows: (seen.append(rows.tolist()), gather(rows))[1])
     list(trainer.epochs())
     batches, last = seen[:5], seen[6:11]
     assert sorted(map(len, batches)) == [13, 13, 13, 14, 14]

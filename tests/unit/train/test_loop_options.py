@@ -162,8 +162,8 @@ def test_a_training_on_growing_data_sees_more_images_each_epoch(
     ordered = dataclasses.replace(stripes, order=stripes.train[::-1].copy())
     trainer = Trainer(given, ordered, max_epochs=4, seed=0, is_growing=True)
     seen: list[list[int]] = []
-    gather = trainer._feed.gather
-    monkeypatch.setattr(trainer._feed, "gather", lambda rows: (seen.append(rows.tolist()), gather(rows))[1])
+    gather = trainer.feed.gather
+    monkeypatch.setattr(trainer.feed, "gather", lambda rows: (seen.append(rows.tolist()), gather(rows))[1])
     for epoch, _ in enumerate(trainer.epochs(), start=1):
         *batches, validation = seen
         num_images = math.ceil(67 * epoch / 4)
