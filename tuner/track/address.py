@@ -1,8 +1,15 @@
-"""MLflow's address, as it may be printed."""
+"""Addresses of stores, as they may be printed."""
 
 import re
+
+_SECRETS = (
+    (r"(://[^/@:\s]*:)(?!\d+/)[^\s'\"<>]*@", r"\1***@"),  # up to the last @, since a password may hold one; no port
+    (r"(?i)((?:password|secret_key|session_token|secret_access_key)=)[^&\s'\"<>]+", r"\1***"),
+)
 
 
 def hide_password(address: str) -> str:
     """Return an address, or a text with some, as it may be printed: without the passwords in it."""
-    return re.sub(r"(://[^/@:\s]*:)[^/@\s]*@", r"\1***@", address)
+    for pattern, shown in _SECRETS:
+        address = re.sub(pattern, shown, address)
+    return address
