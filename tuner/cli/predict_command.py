@@ -57,14 +57,15 @@ def find_model(model: str, results: Path, scratch: Path) -> Path:
     """Find a model's file and see that it is the one on record; InputError if there is none or it was changed."""
     from tuner.errors import InputError
     from tuner.track.artifacts import hash_file
-    from tuner.track.ledger import JOURNAL, Ledger
+    from tuner.track.ledger import Ledger
+    from tuner.track.store import find_store
 
     if model.startswith("models:/"):
         hush_mlflow()
         from tuner.track.registry import fetch_model
 
         name = model.removeprefix("models:/").partition("@")[0].partition("/")[0]
-        is_here = (results / name / JOURNAL).exists()
+        is_here = find_store(results.absolute() / name).has_ledger()
         uri = find_tracking_uri(results.absolute() / name) if is_here else choose_tracking_uri("auto")
         assert uri is not None, "only off is none"
         path, recorded = fetch_model(model, uri, "model.pt", scratch)

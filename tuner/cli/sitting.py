@@ -55,7 +55,7 @@ def sit(
     uri = choose_tracking_uri(spec.tracking.mlflow)
     provenance = read_provenance(Path.cwd())
     around = Surroundings(results.absolute(), cache.absolute(), uri, ray_address, provenance, is_checked)
-    if fresh and (moved := put_aside(around.results / spec.name)):
+    if fresh and (moved := put_aside(around.results / spec.name, spec.storage)):
         click.echo(
             f"the earlier search {spec.name!r} is kept in {moved}; delete that folder if it is not needed", err=True
         )

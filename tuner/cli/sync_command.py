@@ -22,10 +22,10 @@ def sync(search: str, results: Path) -> None:
     folder = results.absolute() / search
     uri = find_tracking_uri(folder)
     from tuner.track.address import hide_password
-    from tuner.track.lease import claimed
     from tuner.track.ledger import Ledger
     from tuner.track.mirror import Mirror, held
+    from tuner.track.store import find_store
 
-    with claimed(folder, click.echo), held(folder):
+    with find_store(folder).claimed(click.echo), held(folder):
         Mirror(Ledger.open(folder), folder, uri).sync(settle=True)
     click.echo(f"MLflow at {hide_password(uri)} has all of search {search!r}")

@@ -23,9 +23,10 @@ from tuner.spec.search import FinishedSearch, SearchSpec
 from tuner.spec.space import Space
 from tuner.strategy.trial_view import Before, TrialView
 from tuner.track.address import hide_password
-from tuner.track.lease import Lease, claimed
+from tuner.track.lease import Lease
 from tuner.track.ledger import Ledger
 from tuner.track.mirror_process import MirrorProcess, NoMirror
+from tuner.track.store import find_store
 from tuner.train.data import prepare
 
 if TYPE_CHECKING:
@@ -103,8 +104,8 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
         If it was begun and failed.
     """
     folder = around.results / spec.name
-    with claimed(folder, watcher.say) as lease:
-        ledger = Ledger.open(folder, create=True, guard=lease.check)
+    with find_store(folder, spec.storage).claimed(watcher.say) as lease:
+        ledger = Ledger.open(folder, create=True, lease=lease)
         refuse_another_spec(spec, ledger)
         if is_complete(spec, ledger):
             if not (folder / _MIRRORED).exists():  # the machine died before MLflow had everything
@@ -191,30 +192,23 @@ def run_stages(
     return run.stop_reason or "complete"
 
 
-def put_aside(folder: Path) -> Path | None:
-    """Rename an earlier search's folder, so that its name is free.
+def put_aside(folder: Path, storage: str = "auto") -> Path | None:
+    """Rename an earlier search, so that its name is free.
+
+    Parameters
+    ----------
+    folder : Path
+        The search's folder.
+    storage : str
+        Where the new search's ledger will be.
 
     Returns
     -------
     Path or None
-        The new place; None if there was no such folder.
-
-    Raises
-    ------
-    InputError
-        If the folder cannot be renamed.
+        The new place; None if there was no such search.
     """
-    if not folder.exists():
-        return None
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    with claimed(folder) as lease:
-        try:
-            lease.release()
-            return folder.rename(folder.with_name(f"{folder.name}.before-{stamp}"))
-        except OSError as error:
-            raise InputError(
-                f"{folder}: cannot be put aside ({error.strerror}); rename or delete it yourself"
-            ) from error
+    return find_store(folder, storage).put_aside(f"{folder.name}.before-{stamp}")
 
 
 @contextlib.contextmanager

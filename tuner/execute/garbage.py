@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tuner.execute.task import LAST, Manner
 from tuner.track.best import rank_trials
-from tuner.track.lease import claimed, find_holder
-from tuner.track.ledger import JOURNAL, Ledger
+from tuner.track.ledger import Ledger
+from tuner.track.store import find_store, list_searches
 
 STARTING_S = 600.0  # a session of Ray's this young may have no process yet
 
@@ -54,7 +54,7 @@ def find_garbage(results: Path, cache: Path, ray_folder: Path, unused_s: float) 
     list of Garbage
         Nothing of a search that runs, nothing that a search needs to go on, and no record.
     """
-    found = [one for journal in sorted(results.glob(f"*/{JOURNAL}")) for one in _find_in_search(journal.parent)]
+    found = [one for folder in list_searches(results) for one in _find_in_search(folder)]
     found += _find_unused(cache, unused_s)
     found += _find_sessions(ray_folder)
     return found
@@ -71,13 +71,13 @@ def free(garbage: Garbage) -> None:
     if garbage.search is None:
         _delete(garbage.path)
         return
-    with claimed(garbage.search):
+    with find_store(garbage.search).claimed():
         _delete(garbage.path)
 
 
 def _find_in_search(folder: Path) -> Iterator[Garbage]:
     """Find what a search left that was killed before it could tidy up."""
-    if find_holder(folder) is not None:
+    if find_store(folder).find_holder() is not None:
         return
     scratch = folder / "ray"
     if scratch.is_dir():

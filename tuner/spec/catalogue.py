@@ -29,6 +29,7 @@ ALLOWED = {  # of what is no single value
     "objective.also": "a list of metrics",
     "first": "a list of configurations, nested as the space is",
     "warm_start": "a list of searches' names",
+    "storage": "auto, or postgresql://USER@HOST:PORT/DATABASE",
     "name": "letters, digits, dots, - and _",
     "data": "a data set's name, or a mapping with the keys below",
     "stages": "a mapping from stages' names to what each is",

@@ -99,6 +99,7 @@ def dump_spec(spec: SearchSpec, *, spread: bool = False) -> str:
         },
         "seed": spec.seed,
         "tracking": spec.tracking.model_dump(),
+        **({} if spec.storage == "auto" else {"storage": spec.storage}),
         **({"try": [nest_config(config) for config in spec.first]} if spec.first else {}),
         **({"warm_start": list(spec.warm_start)} if spec.warm_start else {}),
     }

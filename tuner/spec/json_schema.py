@@ -28,6 +28,7 @@ from tuner.spec.sections import (
     DATA_KEYS,
     DURATION_PATTERN,
     FURTHER,
+    LEDGER_PATTERN,
     NAME_PATTERN,
     NATURAL_MODES,
     PATH_NEEDED,
@@ -57,6 +58,7 @@ def build_json_schema() -> Schema:
         "resources": _build_resources(),
         "limits": _build_limits(),
         "tracking": _build_tracking(),
+        "storage": {"anyOf": [{"enum": ["auto"]}, {"type": "string", "pattern": f"^({LEDGER_PATTERN})$"}]},
     }
     sections["warm_start"] = {"type": "array", "items": _build_name(), "uniqueItems": True}
     search = _build_record(SearchSpec, sections, hidden=("first",))

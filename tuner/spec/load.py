@@ -17,6 +17,7 @@ from tuner.spec.sections import (
     read_objective,
     read_resources,
     read_section,
+    read_storage,
     read_tracking,
 )
 from tuner.spec.space import Choice, Config, Parameter, Scalar, Space, count_values
@@ -142,6 +143,7 @@ def _read_search(tree: MapNode, faults: list[Fault], warnings: list[Fault]) -> d
         "resources": read_resources,
         "limits": read_limits,
         "tracking": read_tracking,
+        "storage": read_storage,
         "warm_start": _read_warm_start,
         "try": lambda node, _: node,  # once the space is known
     }

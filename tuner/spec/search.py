@@ -244,6 +244,11 @@ class SearchSpec(SpecModel):
     limits: Limits = Field(default=Limits(), description="When the search ends although trials are left.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="The same seed gives the same trials.")
     tracking: Tracking = Field(default=Tracking(), description="Where people look at the results.")
+    storage: str = Field(
+        default="auto",
+        description="Where the ledger is. auto: the PostgreSQL database that TUNER_STORAGE names, or a file in the "
+        "search's folder; or that database's address, without a password.",
+    )
     first: tuple[dict[str, Scalar], ...] = Field(
         default=(),
         description="Configurations that the first stage trains first, nested as the space is; what one leaves out is "

@@ -23,13 +23,13 @@ from tuner.errors import LedgerError, SearchNotFoundError
 from tuner.spec import load_text
 from tuner.spec.search import Objective
 from tuner.spec.space import Choice, Config, Distribution, LogInt, LogUniform, Scalar, Space, Uniform
-from tuner.track.journal import open_journal
+from tuner.track.lease import Lease
+from tuner.track.store import find_store, list_searches
 
 Batch: TypeAlias = Callable[[], contextlib.AbstractContextManager[None]]
 State = Literal["running", "paused", "complete", "stopped", "diverged", "failed"]
 End = Literal["complete", "stopped", "diverged", "failed"]
 
-JOURNAL = "ledger.journal"
 FINAL = "final"  # the attribute of what was trained after the search: who contends, and over how many seeds
 _EPOCH = "epoch:"
 _OPTUNA_STATES = {
@@ -296,8 +296,8 @@ class Ledger:
         self._batch = batch
 
     @classmethod
-    def open(cls, folder: Path, *, create: bool = False, guard: Callable[[], None] | None = None) -> Self:
-        """Open the ledger in a search's folder.
+    def open(cls, folder: Path, *, create: bool = False, lease: Lease | None = None) -> Self:
+        """Open the ledger of a search.
 
         Parameters
         ----------
@@ -305,8 +305,8 @@ class Ledger:
             The search's folder; its name is the search's.
         create : bool
             Whether to begin one where there is none.
-        guard : function or None
-            Called before anything is written; raises what forbids it.
+        lease : Lease or None
+            Without it nothing is written; None lets anybody write.
 
         Raises
         ------
@@ -315,15 +315,17 @@ class Ledger:
         LedgerError
             If it cannot be read or written.
         """
-        path = folder / JOURNAL
-        if not create and not path.exists():
-            others = sorted(child.parent.name for child in folder.parent.glob(f"*/{JOURNAL}"))
+        store = find_store(folder)
+        if create:
+            store.begin()
+        elif not store.has_ledger():
+            others = [other.name for other in list_searches(folder.parent)]
             raise SearchNotFoundError(
                 f"no search is called {folder.name!r} in {folder.parent}; "
                 + (f"there are: {', '.join(others)}" if others else "there is none yet: start one with tuner run SPEC")
             )
-        storage, backend = open_journal(path)
-        backend.guard = guard
+        storage, backend = store.open()
+        backend.lease = lease
         return cls(storage, folder.name, backend.batch)
 
     def stages(self) -> list[StageLedger]:

@@ -201,6 +201,7 @@ def searches(draw: st.DrawFn, among: st.SearchStrategy[Space | FinishedSearch] |
         ),
         seed=draw(st.integers(0, 2**32 - 1)),
         tracking=Tracking(mlflow=draw(st.sampled_from(["auto", "off", "http://host:5000", "sqlite:///a b.db"]))),
+        storage=draw(st.sampled_from(["auto", "postgresql://me@host:5432/tuner"])),
         first=tuple(first),
         warm_start=tuple(draw(st.lists(NAMES.map("past-{}".format), max_size=2, unique=True))),
     )
