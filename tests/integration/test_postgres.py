@@ -3,42 +3,32 @@
 import itertools
 import json
 import os
-import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TUNER, clean_environment
-from postgres_server import Server, running_postgres
-from test_search import ONE_AT_A_TIME, assert_mirrored, read_trials
+from postgres_server import Server
 
 from tuner.errors import AddressError, InputError, LedgerError
 from tuner.track import lease as lease_module
 from tuner.track import postgres as postgres_module
 from tuner.track.ledger import Ledger
 from tuner.track.postgres import Database
-from tuner.track.store import ELSEWHERE, find_store, list_searches
+from tuner.track.store import find_store, list_searches
 
 Tuner = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """One PostgreSQL for all tests here."""
-    with running_postgres() as server:
-        yield server
-
-
 @pytest.fixture
-def storage(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Its address, also in the environment of this process."""
-    monkeypatch.setenv("TUNER_STORAGE", server.address)
-    return server.address
+def server(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A PostgreSQL that the environment of this process names."""
+    monkeypatch.setenv("TUNER_STORAGE", postgres.address)
+    return postgres
 
 
 def read_records(server: Server, name: str) -> list[dict[str, Any]]:
@@ -117,21 +107,21 @@ def test_a_record_whose_answer_was_lost_is_written_once(
 
 
 def test_a_driver_whose_lease_was_taken_writes_nothing_however_late(
-    storage: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with find_store(tmp_path / "taken").claimed() as lease:
         stage = Ledger.open(tmp_path / "taken", create=True, lease=lease).begin_stage(
             "only", maximize=True, metric="val_accuracy"
         )
         stage.set(note="mine")
-        Database(storage).ask("UPDATE tuner_search SET token = 'another' WHERE name = 'taken'")
+        Database(server.address).ask("UPDATE tuner_search SET token = 'another' WHERE name = 'taken'")
         monkeypatch.setattr(lease, "check", lambda: None)  # as if it had just looked
         with pytest.raises(LedgerError, match="taken over"):
             stage.set(note="too late")
     assert "too late" not in str(read_records(server, "taken"))
 
 
-def test_a_lease_is_one_s_at_a_time_and_can_be_asked_back(storage: str, tmp_path: Path) -> None:
+def test_a_lease_is_one_s_at_a_time_and_can_be_asked_back(server: Server, tmp_path: Path) -> None:
     store = find_store(tmp_path / "held")
     asked = threading.Event()
     with store.claimed() as lease:
@@ -149,7 +139,7 @@ def test_a_lease_is_one_s_at_a_time_and_can_be_asked_back(storage: str, tmp_path
 
 
 def test_a_lease_of_a_dead_session_is_taken_over_and_a_silent_one_s_later(
-    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, seconds in (("BEAT_S", 0.1), ("STALE_S", 2.0), ("SILENT_S", 0.5)):
         monkeypatch.setattr(postgres_module, name, seconds)
@@ -173,7 +163,7 @@ def test_a_lease_of_a_dead_session_is_taken_over_and_a_silent_one_s_later(
         dead.__exit__(None, None, None)
 
 
-def test_a_search_is_found_by_its_name_and_its_files_by_its_folder(storage: str, tmp_path: Path) -> None:
+def test_a_search_is_found_by_its_name_and_its_files_by_its_folder(server: Server, tmp_path: Path) -> None:
     Ledger.open(tmp_path / "here/known", create=True).begin_stage("only", maximize=True, metric="val_accuracy")
     (tmp_path / "there").mkdir()
     assert Ledger.open(tmp_path / "there/known").stages()[0].attributes == {"metric": "val_accuracy"}
@@ -188,76 +178,6 @@ def test_a_search_is_found_by_its_name_and_its_files_by_its_folder(storage: str,
     assert Ledger.open(tmp_path / "here/known").stages()[0].name == "only", "its folder knows its id"
     with find_store(tmp_path / "there/known").claimed():
         assert Ledger.open(tmp_path / "there/known").stages() == []
-
-
-def test_a_search_goes_on_through_a_restart_and_a_kill_and_shows_no_password(
-    server: Server, storage: str, small: Path, tuner: Tuner, tmp_path: Path, cache: Path
-) -> None:
-    """The very search that a file would have had; a second driver is refused meanwhile."""
-    fewer = ("--set", "stages.coarse.trials=5", "--set", "stages.fine.trials=3", "--set", "stages.fine.max_epochs=9")
-    arguments = ["run", str(small), *ONE_AT_A_TIME, *fewer]
-    whole = tuner(*arguments, "--set", "name=whole", "--set", "tracking.mlflow=off")
-    assert whole.returncode == 0, whole.stderr
-
-    folder, said = tmp_path / "results/small", ""
-    driver = subprocess.Popen(
-        [TUNER, *arguments],
-        cwd=tmp_path,
-        env=clean_environment(cache) | {"TUNER_STORAGE": storage},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        wait_for(lambda: count_epochs(folder) >= 2, driver)
-        second = tuner("resume", "small", TUNER_STORAGE=storage)
-        assert second.returncode == 1
-        assert f"being run already, by process {driver.pid}" in second.stderr
-        server.control("restart", "-m", "immediate")
-        reached = count_epochs(folder)
-        wait_for(lambda: count_epochs(folder) > reached + 1, driver)
-    finally:
-        driver.send_signal(signal.SIGKILL)
-        said, _ = driver.communicate()
-    finished = {name: t for name, t in read_trials(folder).items() if t["state"] not in {"running", "paused"}}
-    assert len(finished) < 8, "it was killed before its end"
-    done = tuner("resume", "small", TUNER_STORAGE=storage)
-    assert done.returncode == 0, done.stderr
-    trials = read_trials(folder)
-    assert finished.items() <= trials.items(), "no finished trial ran again"
-    assert trials == read_trials(tmp_path / "results/whole"), "the search is that of a file, never interrupted"
-    assert_mirrored(folder, tmp_path / "mlflow.db")
-    epochs = [
-        (r["trial_id"], *r["user_attr"]) for r in read_records(server, "small") if "epoch:" in str(r.get("user_attr"))
-    ]
-    assert len(epochs) == len(set(epochs)) == count_epochs(folder)
-    assert not (folder / "ledger.journal").exists()
-
-    shown = tuner("ls", "--json", TUNER_STORAGE=storage)
-    assert {row["search"] for row in json.loads(shown.stdout)} >= {"small", "whole"}
-    assert server.password not in said + done.stdout + done.stderr + second.stderr + shown.stdout
-    assert find_files_with(server.password.encode(), tmp_path) == []
-
-
-def count_epochs(folder: Path) -> int:
-    """How many epochs the ledger has; none before it is there."""
-    if not (folder / ELSEWHERE).exists():
-        return 0
-    return sum(len(trial["epochs"]) for trial in read_trials(folder).values())
-
-
-def wait_for(condition: Callable[[], bool], driver: "subprocess.Popen[str]") -> None:
-    """Wait until something is in the ledger; fail if the driver ends before."""
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert driver.poll() is None, f"the search ended early: {driver.stdout and driver.stdout.read()}"
-        assert time.monotonic() < deadline, "nothing was recorded in two minutes"
-        time.sleep(0.02)
-
-
-def find_files_with(secret: bytes, folder: Path) -> list[Path]:
-    """The files under a folder that hold some bytes."""
-    return [path for path in folder.rglob("*") if path.is_file() and secret in path.read_bytes()]
 
 
 def test_a_database_that_does_not_answer_is_the_input_s_fault_and_its_password_stays_hidden(

@@ -56,6 +56,7 @@ def predict(model: str, images: tuple[Path, ...], top: int, resize: bool, result
 def find_model(model: str, results: Path, scratch: Path) -> Path:
     """Find a model's file and see that it is the one on record; InputError if there is none or it was changed."""
     from tuner.errors import InputError
+    from tuner.execute.remote import fetch_artifacts
     from tuner.track.artifacts import hash_file
     from tuner.track.ledger import Ledger
     from tuner.track.store import find_store
@@ -81,6 +82,7 @@ def find_model(model: str, results: Path, scratch: Path) -> Path:
         if not openings:
             raise InputError(f"search {model!r} has no model yet; choose it with: tuner finalize {model}")
         opening, final = max(openings, key=lambda one: int(one[0]["number"]))
+        fetch_artifacts(results.absolute() / model)
         path, recorded = results / model / "artifacts" / final.name / "model.pt", opening["outcome"]["model"]["sha256"]
     if not path.is_file():
         raise InputError(f"{path}: the model's file is gone; tuner finalize with --again writes it anew")

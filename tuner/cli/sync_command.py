@@ -21,11 +21,13 @@ def sync(search: str, results: Path) -> None:
     """
     folder = results.absolute() / search
     uri = find_tracking_uri(folder)
+    from tuner.execute.remote import fetch_artifacts
     from tuner.track.address import hide_password
     from tuner.track.ledger import Ledger
     from tuner.track.mirror import Mirror, held
     from tuner.track.store import find_store
 
     with find_store(folder).claimed(click.echo), held(folder):
+        fetch_artifacts(folder)
         Mirror(Ledger.open(folder), folder, uri).sync(settle=True)
     click.echo(f"MLflow at {hide_password(uri)} has all of search {search!r}")

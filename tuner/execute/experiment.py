@@ -16,17 +16,18 @@ from tuner.errors import InputError, SearchNotFoundError
 from tuner.execute.check_process import checking, settle
 from tuner.execute.cluster import connected, watched
 from tuner.execute.placement import place, refuse_useless_limits
+from tuner.execute.remote import fetch_artifacts, find_remote, publish
 from tuner.execute.task import Manner, TrainFunction
 from tuner.execute.views import view_records
 from tuner.spec import dump_spec, load_text
 from tuner.spec.search import FinishedSearch, SearchSpec
 from tuner.spec.space import Space
 from tuner.strategy.trial_view import Before, TrialView
-from tuner.track.address import hide_password
+from tuner.track.address import ELSEWHERE, hide_password
 from tuner.track.lease import Lease
 from tuner.track.ledger import Ledger
 from tuner.track.mirror_process import MirrorProcess, NoMirror
-from tuner.track.store import find_store
+from tuner.track.store import FolderStore, find_store
 from tuner.train.data import prepare
 
 if TYPE_CHECKING:
@@ -104,7 +105,15 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
         If it was begun and failed.
     """
     folder = around.results / spec.name
-    with find_store(folder, spec.storage).claimed(watcher.say) as lease:
+    store = find_store(folder, spec.storage)
+    remote = find_remote(folder)
+    if remote is not None and isinstance(store, FolderStore):
+        raise InputError(
+            f"--results {remote.address}: a ledger that is a file cannot grow in an object store; keep it in "
+            "PostgreSQL: set TUNER_STORAGE=postgresql://USER:PASSWORD@HOST/DATABASE, or storage: in the search file"
+        )
+    with store.claimed(watcher.say) as lease:
+        publish(folder, folder / ELSEWHERE)
         ledger = Ledger.open(folder, create=True, lease=lease)
         refuse_another_spec(spec, ledger)
         if is_complete(spec, ledger):
@@ -159,8 +168,11 @@ def run_stages(
         checked(spec, before, ledger, around) as check,
         connected(around.ray_address, meanwhile=loading) as nodes,
     ):
+        from tuner.execute.doctor import refuse_unreached
         from tuner.execute.drive import SearchRun, drive, train_trial  # takes as long as Ray takes to start
 
+        if around.ray_address is not None:
+            refuse_unreached(around.results)
         placement = place(spec.resources, nodes)
         refuse_useless_limits(spec.limits, placement)
         if check is not None:
@@ -208,7 +220,11 @@ def put_aside(folder: Path, storage: str = "auto") -> Path | None:
         The new place; None if there was no such search.
     """
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    return find_store(folder, storage).put_aside(f"{folder.name}.before-{stamp}")
+    remote, new_name = find_remote(folder), f"{folder.name}.before-{stamp}"
+    moved = find_store(folder, storage).put_aside(new_name)
+    if remote is not None and moved is not None:
+        remote.rename(new_name)
+    return moved
 
 
 @contextlib.contextmanager
@@ -217,6 +233,7 @@ def mirrored(folder: Path, around: Surroundings, watcher: Watcher) -> Iterator[M
     if around.tracking_uri is None:
         yield NoMirror()
         return
+    fetch_artifacts(folder)  # another machine may have made them
     mirror = MirrorProcess(folder, around.tracking_uri, watcher.say)
     (folder / _MIRRORED).unlink(missing_ok=True)
     try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from tuner.execute.checkpoints import reached
 from tuner.execute.task import LAST, MODEL, Epochs, TrainFunction, TrialTask
 
 if TYPE_CHECKING:
@@ -43,28 +44,29 @@ def train_alone(task: TrialTask, workers: "Workers | None" = None) -> Generator[
     """Train one trial in this process, or this process's share of it, and yield what the ledger has not got."""
     from tuner.train.run import run_training
 
-    task.folder.mkdir(parents=True, exist_ok=True)
-    results = run_training(
-        task.config,
-        task.data,
-        task.objective,
-        max_epochs=task.max_epochs,
-        seed=task.seed,
-        cache=task.cache,
-        device="cuda" if task.gpu else "cpu",
-        checkpoint=task.folder / LAST,
-        model=task.folder / MODEL,
-        is_growing=task.is_growing,
-        is_whole=task.is_whole,
-        workers=workers,
-    )
-    for result, _, acceleration in results:
-        if result.epoch > task.epochs_recorded:
-            measured = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
-            if result.epoch == task.epochs_recorded + 1:
-                execution = {**dataclasses.asdict(acceleration), "workers": task.workers, "host": socket.gethostname()}
-                measured["execution"] = execution
-            yield {**measured, "timestamp": time.time()}
+    with reached(task) as (folder, send):
+        results = run_training(
+            task.config,
+            task.data,
+            task.objective,
+            max_epochs=task.max_epochs,
+            seed=task.seed,
+            cache=task.cache,
+            device="cuda" if task.gpu else "cpu",
+            checkpoint=folder / LAST,
+            model=folder / MODEL,
+            is_growing=task.is_growing,
+            is_whole=task.is_whole,
+            workers=workers,
+        )
+        for result, _, acceleration in results:
+            send()
+            if result.epoch > task.epochs_recorded:
+                measured = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
+                if result.epoch == task.epochs_recorded + 1:
+                    host = socket.gethostname()
+                    measured["execution"] = {**dataclasses.asdict(acceleration), "workers": task.workers, "host": host}
+                yield {**measured, "timestamp": time.time()}
 
 
 class TrialActor(tune.Trainable):

@@ -16,11 +16,11 @@ from pathlib import Path
 from optuna.storages import JournalStorage
 
 from tuner.errors import InputError, LedgerError
+from tuner.track.address import ADDRESS, ELSEWHERE
 from tuner.track.journal import BatchingBackend, open_journal
 from tuner.track.lease import Holder, Lease, ask_folder_to_stop, claim_folder, find_folder_holder, write_whole
 
 JOURNAL = "ledger.journal"
-ELSEWHERE = "ledger.json"  # in a search's folder: the address of its ledger, and its id there
 VARIABLE = "TUNER_STORAGE"
 
 
@@ -101,7 +101,8 @@ class PostgresStore:
         """
         from tuner.track.postgres import TABLES  # noqa: PLC0415 most searches need no driver
 
-        self._database.ask(TABLES)
+        if not self._has_tables():  # to make them takes a right that whoever uses them need not have
+            self._database.ask(TABLES)
         own, name = self._read_id(), self._folder.name
         if own is None:
             self._refuse_taken(None)
@@ -114,7 +115,10 @@ class PostgresStore:
                     f"{self._folder}: the search's folder cannot be written ({error.strerror}); choose another with "
                     "--results"
                 ) from error
-        files = f"{self._folder} on {socket.gethostname()}"
+        try:
+            files = (self._folder.parent / ADDRESS).read_text().strip()
+        except OSError:
+            files = f"{self._folder} on {socket.gethostname()}"
         self._database.ask(
             "INSERT INTO tuner_search (id, name, files) VALUES (%(id)s, %(name)s, %(files)s) ON CONFLICT DO NOTHING",
             {"id": own, "name": name, "files": files},
