@@ -35,7 +35,7 @@ KINDS = ("driver", "worker", "raylet", "server")
 KILLS_A_SEARCH = 6
 SEARCH_SEEDS = 3
 UNTOLD = {"seconds", "images_per_second", "timestamp", "peak_memory_bytes"}  # differ from run to run
-GIVE_UP_S = 240.0  # a driver that takes longer hangs
+GIVE_UP_S = 480.0  # a driver that takes longer hangs
 SPEC = """
 name: {name}
 data: digits

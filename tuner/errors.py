@@ -12,6 +12,7 @@ TunerError                      anything that tuner itself explains to the user
 └── RunError                    the input was right and the run failed: exit code 1
     ├── OutOfMemoryError        a training does not fit into its device's memory
     ├── ClusterError            Ray cannot be started or was lost
+    │   └── GaveUpError         Ray Tune ended before the search did
     ├── LedgerError             the record cannot be read or written
     ├── SealedSplitError        a test split is asked for and its opening is not on record
     └── TrackingError           MLflow cannot be reached
@@ -71,6 +72,10 @@ class OutOfMemoryError(RunError):
 
 class ClusterError(RunError):
     """Ray cannot be started or was lost."""
+
+
+class GaveUpError(ClusterError):
+    """Ray Tune ended before the search did, on a cluster that may be whole."""
 
 
 class LedgerError(RunError):

@@ -6,10 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tuner.errors import LedgerError, RunError
+from tuner.execute.adapters import Lanes
 from tuner.execute.experiment import Surroundings, run_search
 from tuner.execute.search_run import SearchRun
 from tuner.execute.task import TrainFunction, TrialTask
@@ -128,3 +130,25 @@ def test_a_second_driver_of_one_search_is_refused_and_told_of_the_first(tmp_path
         pytest.fail("two drivers at once")
     with claim_folder(tmp_path / "search"):
         pass
+
+
+def test_a_search_goes_on_by_itself_where_ray_tune_gives_up(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_result, calls = Lanes.on_result, 0
+
+    def fail_once(self: Lanes, trial: Any, result: dict[str, Any]) -> str:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            raise RuntimeError("Caught unexpected exception: RPC error: CANCELLED")  # as Tune's actor manager has it
+        return on_result(self, trial, result)
+
+    monkeypatch.setattr(Lanes, "on_result", fail_once)
+    watched = Watched()
+    run_search(load_text(SPEC), Surroundings(tmp_path, cache), watched, train=make_sleeper())
+    trials = [trial for stage in Ledger.open(tmp_path / "played").stages() for trial in stage.trials()]
+    assert len(trials) == 18
+    assert {trial.state for trial in trials} == {"complete"}
+    assert all([epoch["epoch"] for epoch in trial.epochs] == [1, 2] for trial in trials)
+    assert sum("Ray Tune gave up" in line and line.endswith("going on with it") for line in watched.lines) == 1

@@ -108,6 +108,7 @@ def train_alone_until(epochs: Iterator[Mapping[str, Any]], num_epochs: int) -> l
     return trained
 
 
+@pytest.mark.timeout(600)
 def test_a_search_goes_on_through_a_restart_and_a_kill_on_another_machine_and_shows_no_secret(
     postgres: Server,
     bucket: Bucket,
@@ -121,7 +122,7 @@ def test_a_search_goes_on_through_a_restart_and_a_kill_on_another_machine_and_sh
     """The very search that files would have had; a second driver is refused meanwhile."""
     monkeypatch.setenv("TUNER_STORAGE", postgres.address)
     shared = bucket.environment | {"TUNER_STORAGE": postgres.address}
-    fewer = ("--set", "stages.coarse.trials=5", "--set", "stages.fine.trials=3", "--set", "stages.fine.max_epochs=9")
+    fewer = ("--set", "stages.coarse.trials=4", "--set", "stages.fine.trials=2")
     arguments = ["run", str(small), *ONE_AT_A_TIME, *fewer]
     whole = tuner(*arguments, "--set", "name=whole", "--set", "tracking.mlflow=off")
     assert whole.returncode == 0, whole.stderr
@@ -147,7 +148,7 @@ def test_a_search_goes_on_through_a_restart_and_a_kill_on_another_machine_and_sh
         driver.send_signal(signal.SIGKILL)
         said, _ = driver.communicate()
     finished = {name: t for name, t in read_trials(folder).items() if t["state"] not in {"running", "paused"}}
-    assert len(finished) < 8, "it was killed before its end"
+    assert len(finished) < 6, "it was killed before its end"
     elsewhere = shared | {"TUNER_CACHE": str(tmp_path / "elsewhere")}
     done = tuner("resume", "small", **elsewhere)
     assert done.returncode == 0, done.stderr

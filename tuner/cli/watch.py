@@ -41,6 +41,7 @@ class PlainLines:
 
     def begin(self, run: "SearchRun") -> None:
         """Begin to look at how far the search is."""
+        self._over.clear()
         self._thread = threading.Thread(target=self._look, args=(run,), daemon=True)
         self._thread.start()
 

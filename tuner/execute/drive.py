@@ -12,7 +12,7 @@ from ray import tune
 from ray.exceptions import RayError
 from ray.tune.search import ConcurrencyLimiter
 
-from tuner.errors import ClusterError
+from tuner.errors import GaveUpError
 from tuner.execute.adapters import Lanes, LaneScheduler, LaneSearcher, LaneStopper, silence
 from tuner.execute.placement import Placement
 from tuner.execute.search_run import SearchRun
@@ -42,7 +42,7 @@ def drive(run: SearchRun, placement: Placement, scratch: Path, train: TrainFunct
     ------
     TunerError
         What the search ended with, if it ended with an error.
-    ClusterError
+    GaveUpError
         If Ray Tune gave up.
     """
     silence()
@@ -72,12 +72,12 @@ def drive(run: SearchRun, placement: Placement, scratch: Path, train: TrainFunct
         try:
             ray_tuner.fit()
         except (RayError, tune.TuneError) as error:
-            run.error = run.error or ClusterError(f"Ray Tune gave up: {error}; all is recorded: run the same again")
+            run.error = run.error or GaveUpError(f"Ray Tune gave up: {error}; all is recorded: run the same again")
     shutil.rmtree(scratch, ignore_errors=True)
     if run.error is not None:
         raise run.error
     if not run.is_finished:
-        raise ClusterError("Ray Tune ended before the search did; run the same command again to go on with it")
+        raise GaveUpError("Ray Tune ended before the search did; run the same command again to go on with it")
 
 
 @contextlib.contextmanager

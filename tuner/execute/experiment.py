@@ -12,10 +12,10 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tuner.errors import InputError, SearchNotFoundError
+from tuner.errors import GaveUpError, InputError, SearchNotFoundError
 from tuner.execute.check_process import checking, settle
 from tuner.execute.cluster import connected, watched
-from tuner.execute.placement import place, refuse_useless_limits
+from tuner.execute.placement import place, refuse_useless_limits, suggest_sharing
 from tuner.execute.remote import fetch_artifacts, find_remote, publish
 from tuner.execute.task import Manner, TrainFunction
 from tuner.execute.views import view_records
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tuner.execute.search_run import SearchRun
 
 _MIRRORED = "mirrored"  # in a search's folder: MLflow has all of it
+SITTINGS_AFTER_GIVING_UP = 3  # a search goes on by itself so often where Ray Tune gave up
 _MAY_CHANGE = {"resources", "limits", "tracking"}  # between two sittings of one search
 
 
@@ -162,46 +163,63 @@ def run_stages(
     prepared = prepare(spec.data, around.cache)
     for note in prepared.notes:
         watcher.say(f"data: {note}")
-    loading = Thread(target=import_module, args=("tuner.execute.drive",), daemon=True)
-    with (
-        mirrored(folder, around, watcher) as mirror,
-        checked(spec, before, ledger, around) as check,
-        connected(around.ray_address, meanwhile=loading) as nodes,
-    ):
-        from tuner.execute.doctor import refuse_unreached
-        from tuner.execute.drive import SearchRun, drive, train_trial  # takes as long as Ray takes to start
+    known = {"search_id": search_id(ledger), "class_sizes": list(prepared.class_sizes)}
+    provenance = {**around.provenance, **known, **(record or {})}
+    is_reached = around.ray_address is None  # by every machine that is to train
+    with mirrored(folder, around, watcher) as mirror, checked(spec, before, ledger, around) as check:
 
-        if around.ray_address is not None:
-            refuse_unreached(around.results)
-        placement = place(spec.resources, nodes)
-        refuse_useless_limits(spec.limits, placement)
-        if check is not None:
-            settle(check, watcher.say)
-        known = {"search_id": search_id(ledger), "class_sizes": list(prepared.class_sizes)}
-        provenance = {**around.provenance, **known, **(record or {})}
-        run = SearchRun(
-            spec,
-            ledger,
-            folder,
-            around.cache,
-            placement,
-            before,
-            provenance,
-            watcher.say,
-            mirror.notice,
-            sources=sources,
-            manner=manner,
-        )
-        lease.on_stop(run.interrupt)
-        watcher.begin(run)
-        with contextlib.ExitStack() as ending:  # each of these, whatever becomes of the others
-            ending.callback(watcher.end)
-            ending.callback(mirror.finish)
-            ending.callback(run.finish)
-            if not (around.ray_address or "").startswith("ray://"):  # a client elsewhere reaches neither
-                ending.enter_context(watched(run.lose_cluster))
-            drive(run, placement, folder / "ray", train or train_trial)
-    return run.stop_reason or "complete"
+        def finish_mirror(_: object, error: BaseException | None, __: object) -> None:
+            if not isinstance(error, GaveUpError):
+                mirror.finish()
+
+        def sit() -> str:
+            """Go on with the search on a Ray of its own, or one more connection to a cluster."""
+            nonlocal check, is_reached
+            loading = Thread(target=import_module, args=("tuner.execute.drive",), daemon=True)
+            with connected(around.ray_address, meanwhile=loading) as nodes:
+                from tuner.execute.doctor import refuse_unreached
+                from tuner.execute.drive import SearchRun, drive, train_trial  # takes as long as Ray takes to start
+
+                if not is_reached:
+                    refuse_unreached(around.results)
+                    is_reached = True
+                placement = place(spec.resources, nodes)
+                refuse_useless_limits(spec.limits, placement)
+                if advice := suggest_sharing(spec.resources, nodes):
+                    watcher.say(advice)
+                if check is not None:
+                    settle(check, watcher.say)
+                    check = None
+                run = SearchRun(
+                    spec,
+                    ledger,
+                    folder,
+                    around.cache,
+                    placement,
+                    before,
+                    provenance,
+                    watcher.say,
+                    mirror.notice,
+                    sources=sources,
+                    manner=manner,
+                )
+                lease.on_stop(run.interrupt)
+                watcher.begin(run)
+                with contextlib.ExitStack() as ending:  # each of these, whatever becomes of the others
+                    ending.callback(watcher.end)
+                    ending.push(finish_mirror)
+                    ending.callback(run.finish)
+                    if not (around.ray_address or "").startswith("ray://"):  # a client elsewhere reaches neither
+                        ending.enter_context(watched(run.lose_cluster))
+                    drive(run, placement, folder / "ray", train or train_trial)
+            return run.stop_reason or "complete"
+
+        for _ in range(SITTINGS_AFTER_GIVING_UP):
+            try:
+                return sit()
+            except GaveUpError as error:  # as it does at times when a node dies; its actors end with the connection
+                watcher.say(f"{error}; going on with it")
+        return sit()
 
 
 def put_aside(folder: Path, storage: str = "auto") -> Path | None:

@@ -14,6 +14,7 @@ from tuner.spec.hyperparameters import Hyperparameters
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BFLOAT16_CAPABILITY = 8  # of CUDA devices, from which on bfloat16 and TF32 have units of their own
 FLOAT16_CAPABILITY = 7
+BUSY_MULTIPLY_ADDS = 10**9  # of a batch, from which on a GPU computes longer than a CPU takes to start it all
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Acceleration:
         torch.backends.cudnn.allow_tf32 = self.tf32
 
 
-def choose_acceleration(hyperparameters: Hyperparameters, device: torch.device) -> Acceleration:
+def choose_acceleration(hyperparameters: Hyperparameters, device: torch.device, num_multiply_adds: int) -> Acceleration:
     """Decide what ``auto`` means on a device.
 
     Parameters
@@ -66,18 +67,24 @@ def choose_acceleration(hyperparameters: Hyperparameters, device: torch.device) 
         Whatever is not ``auto`` is kept.
     device : torch.device
         Where the training runs.
+    num_multiply_adds : int
+        Of the network for one image.
 
     Notes
     -----
     On a CPU: float32, channels last. Measured there beside float32, bfloat16 has 0.15 times the speed and
-    compilation 0.7 times; channels last has 1.35 times that of channels first. On a CUDA device: bfloat16 and TF32
-    from capability 8 on, float16 with a scaled loss at 7, channels last. ``compile`` is off everywhere, as most
-    trials of a search are stopped before a minute of compilation pays.
+    compilation 0.7 times; channels last has 1.35 times that of channels first. On a CUDA device: channels last, TF32
+    from capability 8 on, and for batches that keep it busy bfloat16 there, or float16 with a scaled loss at 7; a tiny
+    network waits for the CPU to start its kernels, of which autocast adds some. On an H200 float32 has 1.2 to 1.3
+    times bfloat16's speed with a CNN of three layers, and 0.86 with a ResNet-8 or 0.74 with a ResNet-18 once eight
+    trainings share the GPU (benchmarks/gpu.py). ``compile`` is off everywhere, as most trials of a search are stopped
+    before a minute of compilation pays.
     """
-    capability = torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0
-    is_new = capability >= BFLOAT16_CAPABILITY
-    precision = "bfloat16" if is_new else "float16" if capability >= FLOAT16_CAPABILITY else "float32"
     given = hyperparameters
+    capability = torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0
+    is_new, is_busy = capability >= BFLOAT16_CAPABILITY, num_multiply_adds * given.batch_size >= BUSY_MULTIPLY_ADDS
+    half = "bfloat16" if is_new else "float16" if capability >= FLOAT16_CAPABILITY else "float32"
+    precision = half if is_busy else "float32"
     return Acceleration(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {platform.machine()}",
         precision=precision if given.precision == "auto" else given.precision,

@@ -22,7 +22,7 @@ from tuner.train.checkpoint import ModelDescription, build_config, describe_mode
 from tuner.train.criterion import Criterion, count_correct
 from tuner.train.data import ImageSplits
 from tuner.train.feed import ImageFeed
-from tuner.train.memory import explained, measure_peak, watch_peak
+from tuner.train.memory import explained, is_out_of_memory, measure_peak, release, watch_peak
 from tuner.train.models import Classifier, Randomness, build_model
 from tuner.train.models.summary import summarise
 from tuner.train.schedule import learning_rate_factor
@@ -180,8 +180,6 @@ class Trainer:
         self._device = torch.device(device)
         self._advice = "set a smaller micro_batch, batch_size or network, or give the trial more memory"
         watch_peak(self._device)
-        self.acceleration = choose_acceleration(hyperparameters, self._device)
-        self.acceleration.apply()
         with explained(self._device, self._advice):
             self._prepare_data(splits)
             self._prepare_network(splits)
@@ -212,6 +210,8 @@ class Trainer:
         layers = summarise(network, splits.image_shape)
         self._num_parameters = sum(layer.num_parameters for layer in layers)
         self.num_multiply_adds = sum(layer.num_multiply_adds for layer in layers)
+        self.acceleration = choose_acceleration(given, self._device, self.num_multiply_adds)
+        self.acceleration.apply()
         mean, std = splits.mean.tolist(), splits.std.tolist()
         if isinstance(given.architecture, HogSvm):  # its histograms are made for pixels from 0 to 1
             mean, std = [0.0] * len(mean), [255.0] * len(std)
@@ -345,7 +345,7 @@ class Trainer:
         Parameters
         ----------
         rows : int64 tensor, shape (batch,), on the CPU
-            Which images; a batch that fits into memory.
+            Which images; in halves, if they do not fit into memory together.
 
         Returns
         -------
@@ -353,11 +353,26 @@ class Trainer:
             Scores.
         labels : int64 tensor, shape (batch,)
             Classes.
+
+        Raises
+        ------
+        MemoryError
+            If a single image does not fit into memory.
+        RuntimeError
+            If it does not on torch's own account, or torch fails.
         """
-        images, labels = self._feed.gather(rows)
-        images = images.contiguous(memory_format=self.acceleration.memory_format)
-        with self.acceleration.autocast(self._device):
-            return self.classifier(images).float(), labels
+        try:
+            images, labels = self._feed.gather(rows)
+            images = images.contiguous(memory_format=self.acceleration.memory_format)
+            with self.acceleration.autocast(self._device):
+                return self.classifier(images).float(), labels
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or len(rows) < 2:
+                raise
+        # outside of except, whose error holds the tensors that did not fit
+        release(self._device)
+        (first, first_labels), (second, second_labels) = (self.score(half) for half in rows.tensor_split(2))
+        return torch.cat([first, second]), torch.cat([first_labels, second_labels])
 
     def _validate(self) -> dict[str, float | None]:
         """Measure losses and accuracies on the validation images."""

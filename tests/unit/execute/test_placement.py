@@ -3,7 +3,7 @@
 import pytest
 
 from tuner.errors import ResourceError
-from tuner.execute.placement import Placement, place, refuse_useless_limits
+from tuner.execute.placement import Placement, place, refuse_useless_limits, suggest_sharing
 from tuner.spec.search import Limits, Resources
 
 LAPTOP = [{"CPU": 4.0}]
@@ -58,3 +58,23 @@ def test_gpu_hours_are_refused_where_trials_get_no_gpu() -> None:
         refuse_useless_limits(limits, place(Resources(), LAPTOP))
     refuse_useless_limits(limits, place(Resources(), BOX))
     refuse_useless_limits(Limits(time_s=1), place(Resources(), LAPTOP))
+
+
+@pytest.mark.parametrize(
+    ("resources", "node", "share"),
+    [
+        (Resources(), {"CPU": 16, "GPU": 1}, "0.125"),
+        (Resources(cpus=4), {"CPU": 16, "GPU": 1}, "0.25"),
+        (Resources(), {"CPU": 16, "GPU": 8}, "0.5"),
+        (Resources(), {"CPU": 8, "GPU": 8}, None),
+        (Resources(), {"CPU": 16}, None),
+        (Resources(gpus=1), {"CPU": 16, "GPU": 1}, None),
+        (Resources(workers=2), {"CPU": 16, "GPU": 2}, None),
+    ],
+)
+def test_trials_that_leave_a_gpu_idle_are_told_to_share_it(
+    resources: Resources, node: dict[str, float], share: str | None
+) -> None:
+    advice = suggest_sharing(resources, [node])
+    assert (advice is None) == (share is None)
+    assert share is None or f"--set resources.gpus={share}, " in str(advice)

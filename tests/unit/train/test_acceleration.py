@@ -7,10 +7,11 @@ from tuner.spec.hyperparameters import Hyperparameters, LeNet
 from tuner.train.acceleration import LossScaler, choose_acceleration
 
 CPU = torch.device("cpu")
+SMALL, LARGE = 10**6, 10**8  # multiply-adds
 
 
 def test_a_cpu_is_used_as_was_measured_best() -> None:
-    chosen = choose_acceleration(Hyperparameters(architecture=LeNet()), CPU)
+    chosen = choose_acceleration(Hyperparameters(architecture=LeNet()), CPU, LARGE)
     assert chosen.device.startswith("cpu")
     assert (chosen.precision, chosen.channels_last, chosen.compile, chosen.tf32) == ("float32", True, False, False)
 
@@ -23,13 +24,15 @@ def test_a_gpu_is_used_by_what_it_can(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (capability, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
-    chosen = choose_acceleration(Hyperparameters(architecture=LeNet()), torch.device("cuda"))
+    chosen = choose_acceleration(Hyperparameters(architecture=LeNet()), torch.device("cuda"), LARGE)
     assert (chosen.device, chosen.precision, chosen.tf32) == ("a GPU", precision, tf32)
+    small = choose_acceleration(Hyperparameters(architecture=LeNet()), torch.device("cuda"), SMALL)
+    assert (small.precision, small.tf32) == ("float32", tf32)
 
 
 def test_what_is_asked_for_is_kept() -> None:
     asked = Hyperparameters(architecture=LeNet(), precision="bfloat16", channels_last=False, compile=True, tf32=True)
-    chosen = choose_acceleration(asked, CPU)
+    chosen = choose_acceleration(asked, CPU, SMALL)
     assert (chosen.precision, chosen.channels_last, chosen.compile, chosen.tf32) == ("bfloat16", False, True, True)
     assert chosen.memory_format == torch.contiguous_format
     with chosen.autocast(CPU):

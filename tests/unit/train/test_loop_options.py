@@ -75,6 +75,22 @@ def test_a_batch_that_does_not_fit_is_split_and_the_training_is_the_same(stripes
     assert sum(size > 5 for size in sizes[:20]) == 2  # the whole batch and its half, once
 
 
+def test_validation_images_that_do_not_fit_together_are_scored_in_halves(stripes: ImageSplits) -> None:
+    given = Hyperparameters(architecture=SMALL, batch_size=16)
+    trainer = Trainer(given, stripes, max_epochs=3, seed=0)
+    sizes: list[int] = []
+
+    def check(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        if not trainer.classifier.training:
+            sizes.append(len(inputs[0]))
+            if len(inputs[0]) > 6:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    trainer.classifier.register_forward_pre_hook(check)
+    np.testing.assert_allclose(get_numbers(list(trainer.epochs())), get_numbers(train(stripes)), rtol=1e-4)
+    assert sizes[:3] == [23, 12, 6]
+
+
 def test_a_network_that_does_not_fit_at_all_says_what_it_needed(stripes: ImageSplits) -> None:
     given = Hyperparameters(architecture=SimpleCnn(width=8, batch_norm=True), batch_size=16)
     trainer = Trainer(given, stripes, max_epochs=3, seed=0)
