@@ -1,7 +1,9 @@
 """A search whose ledger is in PostgreSQL and whose files are in S3: it goes on whatever dies, on any machine."""
 
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -118,10 +120,13 @@ def test_a_search_goes_on_through_a_restart_and_a_kill_on_another_machine_and_sh
     tmp_path: Path,
     cache: Path,
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     """The very search that files would have had; a second driver is refused meanwhile."""
     monkeypatch.setenv("TUNER_STORAGE", postgres.address)
-    shared = bucket.environment | {"TUNER_STORAGE": postgres.address}
+    ray_folder = Path(tempfile.mkdtemp(prefix="ray"))  # short: sockets lie in it
+    request.addfinalizer(lambda: shutil.rmtree(ray_folder, ignore_errors=True))
+    shared = bucket.environment | {"TUNER_STORAGE": postgres.address, "RAY_TMPDIR": str(ray_folder)}
     fewer = ("--set", "stages.coarse.trials=4", "--set", "stages.fine.trials=2")
     arguments = ["run", str(small), *ONE_AT_A_TIME, *fewer]
     whole = tuner(*arguments, "--set", "name=whole", "--set", "tracking.mlflow=off")
@@ -173,6 +178,8 @@ def test_a_search_goes_on_through_a_restart_and_a_kill_on_another_machine_and_sh
     for secret in (postgres.password, bucket.secret):
         assert secret not in shown
         assert find_files_with(secret.encode(), tmp_path) == []
+        assert find_files_with(secret.encode(), ray_folder) == [], "nor in Ray's logs"
+    assert list(ray_folder.glob("ray/session_*/logs/*"))
 
 
 def count_epochs(folder: Path) -> int:
