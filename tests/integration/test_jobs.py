@@ -76,21 +76,21 @@ def test_a_search_is_sent_once_seen_stopped_and_gone_on_with(
     assert "sent as job small-1" in first.stdout
     job, is_new = jobs.submit(sent)
     assert (job.name, is_new) == ("small-1", False)
-    with pytest.raises(InputError, match="tuner jobs stop small-1"):
+    with pytest.raises(InputError, match="tuner stop small-1"):
         jobs.submit(dataclasses.replace(sent, overrides=(*ENDLESS, "seed=5")))
 
     deadline = time.monotonic() + 200
     while "best" not in jobs.read_progress("small-1"):
         assert not jobs.get("small-1").is_over and time.monotonic() < deadline, jobs.read_log("small-1")
         time.sleep(1)
-    status = json.loads(there("jobs", "status", "--json").stdout)
+    status = json.loads(there("status", "--json").stdout)
     assert (status["job"], status["state"], status["progress"]["stage"]) == ("small-1", "running", "coarse")
     assert status["progress"]["done"].endswith("of 4000")
     processes = subprocess.run(["ps", "auxww"], capture_output=True, text=True, check=True).stdout
     assert "-m tuner run spec.yaml" in processes
     assert PLANTED not in processes
 
-    stopped = there("jobs", "stop", "small")
+    stopped = there("stop", "small", "--address", head.dashboard)
     assert stopped.returncode == 0, stopped.stderr
     assert jobs.wait("small-1").state == "stopped"
     assert "interrupted; all is recorded" in jobs.read_log("small-1")
@@ -98,7 +98,7 @@ def test_a_search_is_sent_once_seen_stopped_and_gone_on_with(
     limit = f"limits.epochs={int(jobs.read_progress('small-1')['epochs']) + 9}"
     more, is_new = jobs.submit(dataclasses.replace(sent, overrides=(*ENDLESS, limit)))
     assert (more.name, is_new) == ("small-2", True)
-    followed = there("jobs", "logs", "small", "-f")
+    followed = there("logs", "small", "-f")
     assert followed.returncode == 0, followed.stdout + followed.stderr
     assert "going on after" in followed.stdout
     assert "ended early" in followed.stdout

@@ -36,7 +36,10 @@ COMMANDS = {
     "ui": ("ui", "Open MLflow on the recorded searches."),
     "sync": ("sync", "Send to MLflow what it lacks of a search."),
     "submit": ("submit", "Send a search to a Ray cluster that this machine is not part of."),
-    "jobs": ("jobs", "See, follow, await and stop the searches that were sent to a cluster."),
+    "jobs": ("jobs", "List the searches that were sent to a cluster."),
+    "status": ("jobs", "Show how far a search on a cluster is."),
+    "logs": ("jobs", "Print what a search on a cluster has printed."),
+    "wait": ("jobs", "Wait until a search on a cluster is over."),
     "doctor": ("doctor", "Look over the whole chain that a search needs, and say what to mend."),
     "gc": ("gc", "List what searches left behind and nobody needs, and free it if asked to."),
     "models": ("models", "List the families of networks, or the layers of one."),
@@ -47,8 +50,6 @@ COMMANDS = {
 def keep_lines(command: click.Command) -> click.Command:
     r"""Let a help text's examples stand on lines of their own: click wants the character that ``\b`` means."""
     command.help = (command.help or "").replace("\\b\n", "\b\n")
-    for part in command.commands.values() if isinstance(command, click.Group) else ():
-        keep_lines(part)
     return command
 
 
@@ -65,7 +66,7 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"tuner.cli.{COMMANDS[cmd_name][0]}_command")
         command = getattr(module, cmd_name)
-        assert isinstance(command, click.Command), "each module holds the command that it is named after"
+        assert isinstance(command, click.Command), "each module holds its commands by their names"
         return keep_lines(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

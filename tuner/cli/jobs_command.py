@@ -1,4 +1,4 @@
-"""``tuner jobs``."""
+"""``tuner jobs``, ``tuner status``, ``tuner logs`` and ``tuner wait``: searches that were sent to a cluster."""
 
 import datetime
 import json
@@ -14,31 +14,17 @@ if TYPE_CHECKING:
     from tuner.execute.jobs import Job, Jobs
 
 
-@click.group()
-def jobs() -> None:
-    r"""See, follow, await and stop the searches that were sent to a cluster.
-
-    JOB is a job's name or its search's, then its latest job; without it, the latest of all. The searches' own record is
-    where their results are: tuner show SEARCH tells more there.
-
-    \b
-    Examples:
-        tuner jobs list --address http://head:8265
-        tuner jobs status digits
-        tuner jobs logs digits -f
-        tuner jobs wait digits && tuner jobs stop cifar10
-    """
-
-
-@jobs.command("list")
+@click.command()
 @address_option
 @json_option
-def list_jobs(address: str, as_json: bool) -> None:
-    r"""List the searches that were ever sent to a cluster.
+def jobs(address: str, as_json: bool) -> None:
+    r"""List the searches that were sent to a cluster.
+
+    Their own record is where their results are: tuner show SEARCH tells more there.
 
     \b
     Example:
-        tuner jobs list
+        tuner jobs --address http://head:8265
     """
     found = _open(address).list_all()
     if as_json:
@@ -56,17 +42,19 @@ def list_jobs(address: str, as_json: bool) -> None:
     print_table(table)
 
 
-@jobs.command()
+@click.command()
 @click.argument("job", required=False)
 @address_option
 @json_option
 def status(job: str | None, address: str, as_json: bool) -> None:
     r"""Show how far a search on a cluster is.
 
+    JOB is a job's name or its search's, then its latest job; without it, the latest of all.
+
     \b
     Examples:
-        tuner jobs status
-        tuner jobs status digits --json
+        tuner status
+        tuner status digits --json
     """
     jobs = _open(address)
     found = jobs.find(job)
@@ -80,22 +68,24 @@ def status(job: str | None, address: str, as_json: bool) -> None:
     if progress:
         click.echo(f"search {found.search}: {format_progress(progress)}")
     elif found.state == "running":
-        click.echo(f"search {found.search}: starting; see tuner jobs logs {found.name}")
+        click.echo(f"search {found.search}: starting; see tuner logs {found.name}")
 
 
-@jobs.command()
+@click.command()
 @click.argument("job", required=False)
 @click.option("--follow", "-f", is_flag=True, help="Go on until the job ends.")
 @address_option
 def logs(job: str | None, follow: bool, address: str) -> None:
     r"""Print what a search on a cluster has printed.
 
-    With -f, the exit code is that of tuner jobs wait. Ctrl-C ends only the printing.
+    JOB is a job's name or its search's, then its latest job; without it, the latest of all.
+
+    With -f, the exit code is that of tuner wait. Ctrl-C ends only the printing.
 
     \b
     Examples:
-        tuner jobs logs digits
-        tuner jobs logs digits -f
+        tuner logs digits
+        tuner logs digits -f
     """
     jobs = _open(address)
     name = jobs.find(job).name
@@ -105,7 +95,7 @@ def logs(job: str | None, follow: bool, address: str) -> None:
         click.echo(jobs.read_log(name), nl=False)
 
 
-@jobs.command()
+@click.command()
 @click.argument("job", required=False)
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0), default=None, help="Give up after so many seconds."
@@ -114,29 +104,21 @@ def logs(job: str | None, follow: bool, address: str) -> None:
 def wait(job: str | None, timeout_s: float | None, address: str) -> None:
     r"""Wait until a search on a cluster is over; exit with 0 only if it succeeded.
 
+    JOB is a job's name or its search's, then its latest job; without it, the latest of all.
+
     \b
     Examples:
-        tuner jobs wait digits && tuner jobs logs digits
-        tuner jobs wait digits --timeout 3600
+        tuner wait digits && tuner logs digits
+        tuner wait digits --timeout 3600
     """
     jobs = _open(address)
     _end(jobs, jobs.wait(jobs.find(job).name, timeout_s))
 
 
-@jobs.command()
-@click.argument("job", required=False)
-@address_option
-def stop(job: str | None, address: str) -> None:
-    r"""Stop a search on a cluster, and wait until all of it is recorded.
-
-    It is ended as ctrl-C ends it: the same tuner submit goes on where it was.
-
-    \b
-    Example:
-        tuner jobs stop digits
-    """
+def stop_job(address: str, name: str) -> None:
+    """Stop a search on a cluster, as ctrl-C ends it, and wait until all of it is recorded."""
     jobs = _open(address)
-    found = jobs.find(job)
+    found = jobs.find(name)
     if found.is_over:
         click.echo(f"job {found.name} is over already: {found.state}")
         return

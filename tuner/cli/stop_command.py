@@ -14,17 +14,25 @@ from tuner.cli.options import results_option
     "--timeout", "timeout_s", default=60.0, show_default=True, type=click.FloatRange(min=0), help="Seconds to wait."
 )
 @results_option
-def stop(search: str, timeout_s: float, results: Path) -> None:
+@click.option("--address", default=None, help="The dashboard of the cluster that the search was sent to.")
+def stop(search: str, timeout_s: float, results: Path, address: str | None) -> None:
     r"""Stop a search that runs, from another terminal or machine, as ctrl-C would.
 
     All is recorded, and tuner resume goes on. The request goes by way of the ledger, so it reaches a driver on another
-    machine that shares it.
+    machine that shares it. A search that tuner submit sent is stopped at its cluster's --address; SEARCH may be a job's
+    name then.
 
     \b
     Examples:
         tuner stop digits
+        tuner stop digits --address http://head:8265
         tuner stop digits --results /shared/results --timeout 300
     """
+    if address is not None:
+        from tuner.cli.jobs_command import stop_job
+
+        stop_job(address, search)
+        return
     from tuner.errors import RunError
     from tuner.track.ledger import Ledger
     from tuner.track.store import find_store

@@ -70,8 +70,9 @@ def submit(
     if follow:
         follow_job(jobs, job.name)
         return
+    at = f" --address {address}"
     for verb, what in (("status", "how far it is"), ("logs -f", "what it prints"), ("stop", "end it; nothing is lost")):
-        click.echo(f"  {f'tuner jobs {verb} {job.name}':<32} {what}")
+        click.echo(f"  {f'tuner {verb} {job.name}{at}':<60} {what}")
 
 
 def refuse_paths_from_here(spec: SearchSpec, results: str | None) -> None:

@@ -100,7 +100,7 @@ class LiveTable:
 
 
 def describe_progress(status: "Status", run: "SearchRun") -> str:
-    """Say in one line, as NAME=VALUE, how far a search is; ``tuner jobs status`` reads it from a job's log."""
+    """Say in one line, as NAME=VALUE, how far a search is; ``tuner status`` reads it from a job's log."""
     metric, sign = run.spec.objective.metric, 1 if run.spec.objective.mode == "max" else -1
     said = {
         "stage": status.stage,

@@ -215,8 +215,8 @@ class Jobs:
             if not job.is_over and job.digest != submission.digest:
                 raise InputError(
                     f"search {submission.search!r} runs there already as job {job.name}, with another file, other "
-                    f"--set or other --results; stop it first (tuner jobs stop {job.name}), or give this one another "
-                    "name with --set name=NAME"
+                    f"--set or other --results; stop it first (tuner stop {job.name} --address ...), or give this one "
+                    "another name with --set name=NAME"
                 )
             if not job.is_over:
                 return job, False
@@ -362,7 +362,7 @@ class Jobs:
             if time.monotonic() > deadline:
                 raise ClusterError(
                     f"job {name} is still {job.state}, {STOP_WITHIN_S + _PATIENCE_S:.0f} s after it was told to stop; "
-                    f"see tuner jobs logs {name}"
+                    f"see tuner logs {name}"
                 )
             time.sleep(_POLL_EVERY_S)
         return job
