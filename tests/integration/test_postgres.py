@@ -183,18 +183,21 @@ def test_a_search_is_found_by_its_name_and_its_files_by_its_folder(server: Serve
 def test_a_database_that_does_not_answer_is_the_input_s_fault_and_its_password_stays_hidden(
     server: Server, small: Path, tuner: Tuner
 ) -> None:
-    nowhere = server.find_address(1)
-    wrong = server.address.replace(server.password, "wr0ngWord")
-    strange = "postgresql://tuner:s3/cret#Word@127.0.0.1/postgres"
-    for address, secret, expected in (
-        (nowhere, server.password, "does not answer"),
-        (wrong, "wr0ngWord", "password authentication failed"),
-        (strange, "cret", "write signs other than letters and digits in the password as %XX"),
+    for address, secret, kind, expected in (
+        (server.find_address(1), server.password, AddressError, "does not answer"),
+        (
+            server.address.replace(server.password, "wr0ngWord"),
+            "wr0ngWord",
+            AddressError,
+            "password authentication failed",
+        ),
+        ("postgresql://tuner:s3/cret#Word@127.0.0.1/postgres", "cret", InputError, "in the password as %XX"),
     ):
-        done = tuner("run", str(small), TUNER_STORAGE=address)
-        assert done.returncode == 2, done.stderr
-        assert expected in done.stderr
-        assert secret not in done.stdout + done.stderr
-        with pytest.raises(AddressError if address != strange else InputError) as caught:
+        with pytest.raises(kind, match=expected) as caught:
             Database(address).ask("SELECT 1")
         assert secret not in str(caught.value) + repr(caught.value.__cause__)
+        assert caught.value.exit_code == 2
+    done = tuner("run", str(small), TUNER_STORAGE=server.find_address(1))
+    assert done.returncode == 2, done.stderr
+    assert "does not answer" in done.stderr
+    assert server.password not in done.stdout + done.stderr
