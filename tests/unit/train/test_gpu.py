@@ -142,7 +142,7 @@ def test_a_network_that_does_not_fit_says_so_and_leaves_a_clean_gpu(stripes: Ima
         train(stripes, "cuda", 1, architecture=AlexNet())
     gc.collect()
     torch.cuda.empty_cache()
-    assert torch.cuda.memory_allocated() < 2**26
+    assert torch.cuda.memory_allocated() < 2**27, "the workspace of cuBLAS, and no network"
     assert math.isfinite(train(stripes, "cuda", 1)[0].val_loss)
 
 

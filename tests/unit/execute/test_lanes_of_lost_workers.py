@@ -1,9 +1,11 @@
-"""A lane that is held while all that is left waits for one."""
+"""Lanes that are held while all that is left waits for one, and trials whose worker died."""
 
 from types import SimpleNamespace
 from typing import Any
 
-from tuner.execute.adapters import STUCK_S, Lanes
+import pytest
+
+from tuner.execute.adapters import RETRIES, STUCK_S, Lanes, LaneScheduler
 
 
 class Clock:
@@ -52,3 +54,20 @@ def test_a_held_lane_stays_while_something_trains() -> None:
     lanes.on_result(over, {"measured": None})
     for clock.now in (0.0, STUCK_S, 10 * STUCK_S):
         assert lanes.release() == []
+
+
+@pytest.mark.parametrize("does_tune_try_again", [True, False])
+def test_a_trial_whose_worker_died_while_it_took_it_over_is_put_back_a_few_times(*, does_tune_try_again: bool) -> None:
+    put_back: list[Any] = []
+    failed: list[str] = []
+    task = SimpleNamespace(stage="coarse", number=3)
+    run: Any = SimpleNamespace(put_back=put_back.append, fail=lambda _, reason, __: failed.append(reason))
+    lanes = Lanes(run, 2, Clock())
+    for i in range(RETRIES + 1):
+        trial = make(str(i), "ERROR" if does_tune_try_again else "PENDING")
+        trial.should_recover = lambda: True
+        trial.local_path, trial.run_metadata = None, SimpleNamespace(num_failures=1, error_filename=None)
+        lanes._tasks[trial.trial_id] = task  # type: ignore[assignment]
+        LaneScheduler(lanes).on_trial_error(None, trial)
+    assert len(put_back) == (0 if does_tune_try_again else RETRIES)
+    assert failed == ([] if does_tune_try_again else [f"its worker failed {RETRIES + 1} times, the last: "])
