@@ -165,7 +165,8 @@ def find_target(kind: str, driver: int) -> int | None:
 
 def read_trials(folder: Path) -> dict[str, dict[str, Any]]:
     """Every trial by its name, without what differs from run to run."""
-    from tuner.track.ledger import JOURNAL, Ledger
+    from tuner.track.ledger import Ledger
+    from tuner.track.store import JOURNAL
 
     if not (folder / JOURNAL).exists():
         return {}

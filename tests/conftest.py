@@ -12,6 +12,8 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from cluster_head import Head
+    from object_store import Bucket
+    from postgres_server import Server
 
 settings.register_profile("unhurried", deadline=None)  # how long a test takes is the machine's affair
 settings.load_profile("unhurried")
@@ -79,3 +81,21 @@ def head(cache: Path) -> "Iterator[Head]":
 
     with running_head(cache) as head:
         yield head
+
+
+@pytest.fixture(scope="session")
+def postgres() -> "Iterator[Server]":
+    """A PostgreSQL, one for all integration tests."""
+    from postgres_server import running_postgres
+
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def bucket() -> "Iterator[Bucket]":
+    """An object store with a bucket, one for all integration tests."""
+    from object_store import running_store
+
+    with running_store() as bucket:
+        yield bucket

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 from cluster_head import Head, running_node
 
 Tuner = Callable[..., "subprocess.CompletedProcess[str]"]
-CHECKS = ["ray", "token", "versions", "gpus", "clock", "disk", "storage", "mlflow"]
+CHECKS = ["ray", "token", "versions", "gpus", "clock", "disk", "storage", "ledger", "mlflow"]
 
 
 def examine(tuner: Tuner, head: Head, **environment: str) -> tuple[int, dict[str, dict[str, str]]]:
@@ -24,7 +25,7 @@ def examine(tuner: Tuner, head: Head, **environment: str) -> tuple[int, dict[str
 
 @pytest.mark.timeout(600)
 def test_a_sound_cluster_passes_and_a_machine_without_the_shared_folder_is_named(
-    tuner: Tuner, head: Head, cache: Path, tmp_path: Path
+    tuner: Tuner, head: Head, cache: Path, tmp_path: Path, small: Path
 ) -> None:
     code, findings = examine(tuner, head, MLFLOW_TRACKING_URI="http://127.0.0.1:1")
     assert list(findings) == CHECKS
@@ -41,10 +42,15 @@ def test_a_sound_cluster_passes_and_a_machine_without_the_shared_folder_is_named
         deadline = time.monotonic() + 120
         while "2 machines" not in (both := examine(tuner, head)[1])["ray"]["found"]:
             assert time.monotonic() < deadline, both
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(head.token_file)}
+        refused = tuner("run", str(small), "--ray-address", head.gcs, **token)
     assert both["storage"]["verdict"] == "fail"
     assert "No such file" in both["storage"]["found"]
     assert "NFS" in both["storage"]["remedy"]
     assert both["versions"]["verdict"] == "pass"
+    assert refused.returncode == 2, "before any trial is started"
+    assert f"is not the same everywhere: {socket.gethostname()} (" in refused.stderr
+    assert not (tmp_path / "results/small/checkpoints").exists()
 
 
 def test_a_wrong_token_is_what_is_said_to_be_wrong(tuner: Tuner, head: Head) -> None:

@@ -16,7 +16,7 @@ from tuner.execute.experiment import Surroundings, run_search
 from tuner.execute.search_run import SearchRun
 from tuner.execute.task import TrainFunction, TrialTask
 from tuner.spec import load_text
-from tuner.track.lease import claimed
+from tuner.track.lease import claim_folder
 from tuner.track.ledger import Ledger, TrialRecord
 
 SPEC = """\
@@ -123,12 +123,12 @@ def test_a_trial_whose_worker_is_killed_goes_on_in_another(tmp_path: Path, cache
 
 def test_a_second_driver_of_one_search_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
     with (
-        claimed(tmp_path / "search"),
+        claim_folder(tmp_path / "search"),
         pytest.raises(LedgerError, match=f"process {os.getpid()}"),
-        claimed(tmp_path / "search"),
+        claim_folder(tmp_path / "search"),
     ):
         pytest.fail("two drivers at once")
-    with claimed(tmp_path / "search"):
+    with claim_folder(tmp_path / "search"):
         pass
 
 

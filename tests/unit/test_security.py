@@ -18,6 +18,8 @@ from tuner.execute.authentication import keep_token_private
 from tuner.spec import load_text, load_training_text
 from tuner.spec.search import DataSpec
 from tuner.track.address import hide_password
+from tuner.track.check_run import record_check
+from tuner.track.registry import fetch_model
 from tuner.train.checkpoint import load_model, read_state
 from tuner.train.data import load_splits
 
@@ -127,3 +129,18 @@ def test_an_address_is_printed_without_its_password() -> None:
     text = "postgresql://user:s3cret@host/db does not answer, nor does http://:s3cret@host:5000"
     assert hide_password(text) == "postgresql://user:***@host/db does not answer, nor does http://:***@host:5000"
     assert hide_password("http://host:5000/a:b@c") == "http://host:5000/a:b@c"
+    assert hide_password("postgresql://me:s3/cr@t@host/db") == "postgresql://me:***@host/db"
+    assert hide_password("postgresql://host/db?password=s3cret&port=1") == "postgresql://host/db?password=***&port=1"
+
+
+def test_what_mlflow_does_not_take_is_told_without_the_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    address = "http://me:s3cret@127.0.0.1:1"  # where nothing listens
+    with pytest.raises(TunerError) as check:
+        record_check(address, "search", [], tmp_path)
+    with pytest.raises(TunerError) as model:
+        fetch_model("models:/none@champion", address, "model.pt", tmp_path)
+    for caught in (check, model):
+        assert "s3cret" not in str(caught.value)

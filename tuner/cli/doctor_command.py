@@ -24,7 +24,8 @@ def doctor(ray_address: str | None, results: Path, cache: Path, as_json: bool) -
     r"""Look over the whole chain that a search needs, and say what to mend.
 
     Whether Ray is reached and lets one in, whether every machine has the same versions, GPUs that torch can use, the
-    right time, room on its disks and the same folder of results, and whether MLflow answers. Run it where the search
+    right time, room on its disks and the same folder of results, and whether PostgreSQL, if TUNER_STORAGE names one for
+    the ledgers, and MLflow answer. Run it where the search
     will run: on one of the cluster's machines. The exit code is 1 if anything fails.
 
     \b
@@ -46,10 +47,29 @@ def doctor(ray_address: str | None, results: Path, cache: Path, as_json: bool) -
         raise SystemExit(1)
 
 
+def _examine_ledgers() -> "Iterator[Finding]":
+    """See whether the database that the environment names can hold ledgers."""
+    from tuner.errors import TunerError
+    from tuner.execute.doctor import Finding
+    from tuner.track.store import VARIABLE
+
+    if not (address := os.environ.get(VARIABLE)):
+        yield Finding("ledger", "pass", f"a file in each search's folder; {VARIABLE} is not set")
+        return
+    try:
+        from tuner.track.postgres import examine_database
+
+        yield Finding("ledger", "pass", examine_database(address))
+    except TunerError as error:
+        found, _, remedy = str(error).partition("; ")
+        yield Finding("ledger", "fail", found, remedy)
+
+
 def _examine(ray_address: str | None, results: Path, cache: Path) -> "Iterator[Finding]":
     from tuner.execute.doctor import Finding, examine_cluster
 
     yield from examine_cluster(ray_address, results, cache)
+    yield from _examine_ledgers()
     uri = choose_tracking_uri("auto")
     assert uri is not None, "auto is never off"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # MLflow's own patience is four minutes

@@ -23,16 +23,17 @@ def ls(results: Path, as_json: bool) -> None:
     """
     from tuner.report.leaderboard import format_objective
     from tuner.track.best import rank_trials
-    from tuner.track.ledger import JOURNAL, Ledger
+    from tuner.track.ledger import Ledger
+    from tuner.track.store import list_searches
 
     rows = []
-    for journal in sorted(results.glob(f"*/{JOURNAL}")):
-        for stage in Ledger.open(journal.parent).stages():
+    for folder in list_searches(results.absolute()):
+        for stage in Ledger.open(folder).stages():
             trials, attributes = stage.trials(), stage.attributes
             ranked = rank_trials(trials, maximize=stage.maximize)
             rows.append(
                 {
-                    "search": journal.parent.name,
+                    "search": folder.name,
                     "stage": stage.name,
                     "trials": len(trials),
                     "metric": attributes["metric"],

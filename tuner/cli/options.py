@@ -15,17 +15,34 @@ from tuner.spec.search import Notify
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class ResultsPath(click.Path):
+    """A folder, or the address of one in an object store, which becomes the folder that stands for it here."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the folder."""
+        if "://" not in str(value):
+            return super().convert(value, param, ctx)
+        from tuner.execute.remote import open_results
+
+        return open_results(value, Path(os.environ.get("TUNER_CACHE") or find_cache()))
+
+
 def results_option(command: Command) -> Command:
     """Add ``--results``, the folder of all searches."""
     return click.option(
         "--results",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=ResultsPath(file_okay=False, path_type=Path),
         default=Path("results"),
         envvar="TUNER_RESULTS",
         show_default=True,
         show_envvar=True,
-        help="The folder of all searches.",
+        help="The folder of all searches; or s3://BUCKET/FOLDER, with their ledgers in PostgreSQL.",
     )(command)
+
+
+def find_cache() -> Path:
+    """Return where this user's programs keep what they can make again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tuner"
 
 
 def cache_option(command: Command) -> Command:
@@ -33,7 +50,7 @@ def cache_option(command: Command) -> Command:
     return click.option(
         "--cache",
         type=click.Path(file_okay=False, path_type=Path),
-        default=lambda: Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tuner",
+        default=find_cache,
         envvar="TUNER_CACHE",
         show_default="~/.cache/tuner",
         show_envvar=True,

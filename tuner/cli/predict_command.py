@@ -56,15 +56,17 @@ def predict(model: str, images: tuple[Path, ...], top: int, resize: bool, result
 def find_model(model: str, results: Path, scratch: Path) -> Path:
     """Find a model's file and see that it is the one on record; InputError if there is none or it was changed."""
     from tuner.errors import InputError
+    from tuner.execute.remote import fetch_artifacts
     from tuner.track.artifacts import hash_file
-    from tuner.track.ledger import JOURNAL, Ledger
+    from tuner.track.ledger import Ledger
+    from tuner.track.store import find_store
 
     if model.startswith("models:/"):
         hush_mlflow()
         from tuner.track.registry import fetch_model
 
         name = model.removeprefix("models:/").partition("@")[0].partition("/")[0]
-        is_here = (results / name / JOURNAL).exists()
+        is_here = find_store(results.absolute() / name).has_ledger()
         uri = find_tracking_uri(results.absolute() / name) if is_here else choose_tracking_uri("auto")
         assert uri is not None, "only off is none"
         path, recorded = fetch_model(model, uri, "model.pt", scratch)
@@ -80,6 +82,7 @@ def find_model(model: str, results: Path, scratch: Path) -> Path:
         if not openings:
             raise InputError(f"search {model!r} has no model yet; choose it with: tuner finalize {model}")
         opening, final = max(openings, key=lambda one: int(one[0]["number"]))
+        fetch_artifacts(results.absolute() / model)
         path, recorded = results / model / "artifacts" / final.name / "model.pt", opening["outcome"]["model"]["sha256"]
     if not path.is_file():
         raise InputError(f"{path}: the model's file is gone; tuner finalize with --again writes it anew")

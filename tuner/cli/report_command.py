@@ -28,6 +28,7 @@ def report(search: str, output: Path | None, is_sent: bool, results: Path) -> No
         tuner report digits --output digits.html --no-mlflow
     """
     from tuner.errors import InputError, TrackingError
+    from tuner.execute.remote import publish
     from tuner.report.search_report import build_report
     from tuner.spec import load_text
     from tuner.track.ledger import Ledger
@@ -35,11 +36,13 @@ def report(search: str, output: Path | None, is_sent: bool, results: Path) -> No
     folder = results / search
     page = build_report(folder)
     path = output or folder / "report.html"
+    folder.mkdir(parents=True, exist_ok=True)  # a search in PostgreSQL may have none here
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place with --output") from error
-    click.echo(f"{path.absolute()}: {len(page) / 1e6:.1f} MB")
+    address = publish(folder, path) if output is None else ""
+    click.echo(f"{address or path.absolute()}: {len(page) / 1e6:.1f} MB")
     ledger = Ledger.open(folder)
     if not is_sent or load_text(ledger.stages()[-1].attributes["asked"]).tracking.mlflow == "off":
         return

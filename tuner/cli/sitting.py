@@ -55,7 +55,7 @@ def sit(
     uri, webhook = choose_tracking_uri(spec.tracking.mlflow), find_webhook(spec.notify)
     provenance = read_provenance(Path.cwd())
     around = Surroundings(results.absolute(), cache.absolute(), uri, ray_address, provenance, is_checked, webhook)
-    if fresh and (moved := put_aside(around.results / spec.name)):
+    if fresh and (moved := put_aside(around.results / spec.name, spec.storage)):
         click.echo(
             f"the earlier search {spec.name!r} is kept in {moved}; delete that folder if it is not needed", err=True
         )

@@ -18,9 +18,9 @@ from tuner.cli.options import results_option
 def stop(search: str, timeout_s: float, results: Path, address: str | None) -> None:
     r"""Stop a search that runs, from another terminal or machine, as ctrl-C would.
 
-    All is recorded, and tuner resume goes on. The request goes through the search's folder, so it reaches a driver on
-    another machine that shares it. A search that tuner submit sent is stopped at its cluster's --address; SEARCH may be
-    a job's name then.
+    All is recorded, and tuner resume goes on. The request goes by way of the ledger, so it reaches a driver on another
+    machine that shares it. A search that tuner submit sent is stopped at its cluster's --address; SEARCH may be a job's
+    name then.
 
     \b
     Examples:
@@ -34,18 +34,19 @@ def stop(search: str, timeout_s: float, results: Path, address: str | None) -> N
         stop_job(address, search)
         return
     from tuner.errors import RunError
-    from tuner.track.lease import ask_to_stop, find_holder
     from tuner.track.ledger import Ledger
+    from tuner.track.store import find_store
 
     folder = results.absolute() / search
     Ledger.open(folder)  # says which searches there are
-    holder = find_holder(folder)
+    store = find_store(folder)
+    holder = store.find_holder()
     if holder is None:
         click.echo(f"nobody runs search {search!r}; go on with it with: tuner resume {search}")
         return
-    ask_to_stop(folder, holder)
+    store.ask_to_stop(holder)
     deadline = time.monotonic() + timeout_s
-    while find_holder(folder) == holder:
+    while store.find_holder() == holder:
         if time.monotonic() > deadline:
             raise RunError(
                 f"search {search!r} was asked to stop and has not within {timeout_s:g} s: {holder}. Wait, or end that "

@@ -12,6 +12,7 @@ from tuner.errors import InputError
 from tuner.spec import SearchSpec, load_spec
 
 _MLFLOW = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+_LEDGER = ("TUNER_STORAGE", "PGUSER", "PGPASSWORD")
 
 
 @click.command()
@@ -30,7 +31,7 @@ _MLFLOW = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_P
     multiple=True,
     metavar="NAME[=VALUE]",
     help="Give the search this variable of yours, such as a password; may be given again. MLFLOW_TRACKING_URI, "
-    "_USERNAME, _PASSWORD and _TOKEN go along by themselves.",
+    "_USERNAME, _PASSWORD and _TOKEN, TUNER_STORAGE, PGUSER and PGPASSWORD go along by themselves.",
 )
 @click.option("--python", default="python", show_default=True, help="The interpreter on the cluster's head.")
 @click.option("--follow", "-f", is_flag=True, help="Then print what it prints, until it ends.")
@@ -91,7 +92,7 @@ def refuse_paths_from_here(spec: SearchSpec, results: str | None) -> None:
 
 
 def read_environment(names: Iterable[str]) -> dict[str, str]:
-    """Return the variables that a search is given: those that are named, and MLflow's.
+    """Return the variables that a search is given: those that are named, MLflow's and the ledger's.
 
     Raises
     ------
@@ -101,6 +102,7 @@ def read_environment(names: Iterable[str]) -> dict[str, str]:
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
     is_elsewhere = not tracking or tracking.startswith(("http://", "https://"))  # a file here is none there
     chosen = {name: os.environ[name] for name in _MLFLOW if name in os.environ and is_elsewhere}
+    chosen |= {name: os.environ[name] for name in _LEDGER if name in os.environ}
     for given in names:
         name, is_set, value = given.partition("=")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):

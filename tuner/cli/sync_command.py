@@ -21,12 +21,14 @@ def sync(search: str, results: Path) -> None:
     """
     folder = results.absolute() / search
     uri = find_tracking_uri(folder)
-    from tuner.track.lease import claimed
+    from tuner.execute.remote import fetch_artifacts
     from tuner.track.ledger import Ledger
     from tuner.track.mirror_lock import held
     from tuner.track.mirror_main import open_images
+    from tuner.track.store import find_store
 
-    with claimed(folder, click.echo), held(folder):
+    with find_store(folder).claimed(click.echo), held(folder):
+        fetch_artifacts(folder)
         for image in open_images(Ledger.open(folder), folder, uri):
             image.sync(settle=True)
             click.echo(f"{image.name} has all of search {search!r}")

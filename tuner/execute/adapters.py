@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -228,6 +229,16 @@ class LaneStopper(tune.Stopper):
     def stop_all(self) -> bool:
         """Tell whether a limit, an error or the user ended the search."""
         return self._lanes.run.should_stop
+
+
+def withhold_credentials() -> None:
+    """Keep Tune from handing the credentials of object stores to its workers, since Ray writes that into its logs.
+
+    Workers on this machine inherit them; other machines have their own.
+    """
+    class_cache.ENV_VARS_TO_PROPAGATE = {
+        name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")
+    }
 
 
 def silence() -> None:

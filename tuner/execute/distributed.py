@@ -13,6 +13,7 @@ from ray.train import RunConfig, ScalingConfig, get_context
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from tuner.errors import RunError
+from tuner.execute.remote import Remote
 from tuner.execute.task import Epochs, TrialTask
 from tuner.execute.trial import train_alone
 from tuner.train.run import use_threads
@@ -79,7 +80,18 @@ def train_together(task: TrialTask) -> Epochs:
         exchange.answer.remote(False)
         fitting.join()
         ray.kill(exchange)
+        if task.store:
+            scratch = Remote(task.store).under(SCRATCH)
+            scratch.delete(*scratch.list())
         shutil.rmtree(task.folder / SCRATCH, ignore_errors=True)
+
+
+def _find_scratch(task: TrialTask) -> dict[str, Any]:
+    """Return where Ray Train keeps its own files, which every worker must reach."""
+    if not task.store:
+        return {"storage_path": str(task.folder)}
+    remote = Remote(task.store)
+    return {"storage_path": remote.root, "storage_filesystem": remote.system}
 
 
 def _fit(task: TrialTask, exchange: Any, failures: list[BaseException]) -> None:
@@ -92,7 +104,7 @@ def _fit(task: TrialTask, exchange: Any, failures: list[BaseException]) -> None:
             scaling_config=ScalingConfig(
                 num_workers=task.workers, use_gpu=task.gpu, resources_per_worker={"CPU": task.cpus, **gpus}
             ),
-            run_config=RunConfig(name=SCRATCH, storage_path=str(task.folder)),
+            run_config=RunConfig(name=SCRATCH, **_find_scratch(task)),
             torch_config=TorchConfig(backend="nccl" if task.gpu else "gloo"),
         ).fit()
     except BaseException as error:

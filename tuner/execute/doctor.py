@@ -1,5 +1,6 @@
 """Looks over a whole cluster before a search is trusted to it: one finding a question, with the remedy."""
 
+import dataclasses
 import os
 import socket
 import statistics
@@ -15,10 +16,11 @@ from ray import cloudpickle
 from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tuner.errors import AddressError, ClusterError
+from tuner.errors import AddressError, ClusterError, InputError
 from tuner.execute import node_facts
 from tuner.execute.authentication import WHERE
 from tuner.execute.cluster import connected
+from tuner.execute.remote import Remote, read_remote
 
 CLOCK_SKEW_S = 1.0  # the ledger orders what happened by the driver's clock, MLflow draws what the nodes' clocks said
 FREE_BYTES = 2**30
@@ -52,12 +54,13 @@ class Finding:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Node:
-    """A machine of the cluster and what it says of itself; facts is None if it does not answer."""
+    """A machine of the cluster and what it says of itself; facts is None if it does not answer, or was not asked."""
 
     node_id: str
     address: str
+    host: str
     resources: Mapping[str, float]
     actor: Any
     facts: Mapping[str, Any] | None
@@ -128,31 +131,66 @@ def _look_at_token(ray_address: str | None) -> Finding:
     )
 
 
-def _ask_nodes(results: str, cache: str) -> list[_Node]:
-    """Ask every machine at once, with a process on each."""
+def refuse_unreached(results: Path) -> None:
+    """See, before any trial is started, that every machine of the cluster reaches the results.
+
+    Parameters
+    ----------
+    results : Path
+        The folder of all searches; where it stands for one in an object store, that is asked for.
+
+    Raises
+    ------
+    InputError
+        If one does not; the message names it.
+    """
+    finding = _look_at_storage(_start_probes({}), results)
+    if finding.verdict == "fail":
+        raise InputError(f"--results {finding.found}; {finding.remedy}")
+
+
+def _start_probes(variables: Mapping[str, str]) -> list[_Node]:
+    """Start a process on every machine that is asked of it."""
     cloudpickle.register_pickle_by_value(node_facts)  # type: ignore[no-untyped-call] # a machine may lack this package
     probe: Any = ray.remote(node_facts.NodeFacts)
-    here: Any = ray._private.worker.global_worker
-    scratch = str(Path(here.node.get_session_dir_path()).parent)
-    asked = []
-    for machine in ray.nodes():  # type: ignore[no-untyped-call]
-        if machine["Alive"]:
-            actor = probe.options(
+    return [
+        _Node(
+            machine["NodeID"],
+            machine["NodeManagerAddress"],
+            machine["NodeManagerHostname"],
+            machine["Resources"],
+            probe.options(
                 num_cpus=0,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(machine["NodeID"], soft=False),
-                runtime_env={"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}},  # it has no GPU, and sees all
-            ).remote()
-            asked.append((machine, actor, actor.look.remote(results, cache, scratch)))
-    nodes = []
+                runtime_env={"env_vars": dict(variables)} if variables else None,
+            ).remote(),
+            None,
+        )
+        for machine in ray.nodes()  # type: ignore[no-untyped-call]
+        if machine["Alive"]
+    ]
+
+
+def _ask_nodes(results: str, cache: str) -> list[_Node]:
+    """Ask every machine at once what it is like."""
+    here: Any = ray._private.worker.global_worker
+    scratch = str(Path(here.node.get_session_dir_path()).parent)
+    nodes = _start_probes({"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"})  # a process without a GPU sees all of them
+    asked = [node.actor.look.remote(results, cache, scratch) for node in nodes]
     deadline = time.monotonic() + _ANSWERS_WITHIN_S
-    for machine, actor, answer in asked:
-        facts, error = None, ""
-        try:
-            facts = ray.get(answer, timeout=max(1.0, deadline - time.monotonic()))
-        except Exception as failure:  # a worker that does not start has many names
-            error = str(failure).strip().splitlines()[-1] if str(failure).strip() else type(failure).__name__
-        nodes.append(_Node(machine["NodeID"], machine["NodeManagerAddress"], machine["Resources"], actor, facts, error))
-    return nodes
+    return [
+        dataclasses.replace(node, **dict(zip(("facts", "error"), _hear(answer, deadline), strict=True)))
+        for node, answer in zip(nodes, asked, strict=True)
+    ]
+
+
+def _hear(answer: Any, deadline: float) -> tuple[Any, str]:
+    """Return a machine's answer, or None and why there is none."""
+    try:
+        return ray.get(answer, timeout=max(1.0, deadline - time.monotonic())), ""
+    except Exception as failure:  # a worker that does not start has many names
+        text = str(failure).strip()
+        return None, text.splitlines()[-1] if text else type(failure).__name__
 
 
 def _look_at_versions(nodes: list[_Node]) -> Iterator[Finding]:
@@ -250,6 +288,8 @@ def _look_at_disks(nodes: list[_Node]) -> Iterator[Finding]:
 def _look_at_storage(nodes: list[_Node], results: Path) -> Finding:
     """Let every machine read what this one writes into the results, and the other way round."""
     nonce = f".doctor-{os.getpid()}-{time.time_ns()}"
+    if (remote := read_remote(results)) is not None:
+        return _look_at_store(nodes, remote, nonce)
     names = {node.node_id: f"{nonce}-{node.node_id}" for node in nodes}
     remedy = (
         "mount one folder on every machine (NFS, a volume of ReadWriteMany) and name it with --results, or search on "
@@ -258,20 +298,55 @@ def _look_at_storage(nodes: list[_Node], results: Path) -> Finding:
     try:
         results.mkdir(parents=True, exist_ok=True)
         (results / nonce).write_text(nonce)
-        wrong = {}
+        asked = [node.actor.exchange.remote(str(results), names[node.node_id], nonce, nonce) for node in nodes]
+        wrong = _find_wrong(nodes, asked)
         for node in nodes:
-            said = ray.get(node.actor.exchange.remote(str(results), names[node.node_id], nonce, nonce))
-            if said or (results / names[node.node_id]).read_text() != nonce:
-                wrong[node.address] = said or "what it writes is not seen here"
+            if node not in wrong and (results / names[node.node_id]).read_text() != nonce:
+                wrong[node] = "what it writes is not seen here"
     except OSError as error:
         return Finding("storage", "fail", f"{results}: {error.strerror}", remedy)
     finally:
         for name in (nonce, *names.values()):
             (results / name).unlink(missing_ok=True)
     if wrong:
-        found = "; ".join(f"{address}: {why}" for address, why in wrong.items())
-        return Finding("storage", "fail", f"{results} is not the same everywhere: {found}", remedy)
+        return Finding("storage", "fail", f"{results} is not the same everywhere: {_list_wrong(wrong)}", remedy)
     return Finding("storage", "pass", f"{results} is written and read by every machine")
+
+
+def _look_at_store(nodes: list[_Node], remote: Remote, nonce: str) -> Finding:
+    """Let every machine write into an object store, and read there what this one wrote."""
+    names = [f"{nonce}-{node.node_id}" for node in nodes]
+    remedy = (
+        "let every machine reach the store, with credentials of its own (an instance's role) or in the environment of "
+        "ray start: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    )
+    own = node_facts.NodeFacts().exchange_in_store(remote.system, remote.root, nonce, nonce, nonce)
+    if own:
+        return Finding("storage", "fail", f"{remote.address}: {own}", remedy)
+    asked = [
+        node.actor.exchange_in_store.remote(remote.system, remote.root, name, nonce, nonce)
+        for node, name in zip(nodes, names, strict=True)
+    ]
+    try:
+        wrong = _find_wrong(nodes, asked)
+    finally:
+        remote.delete(nonce, *names)
+    if wrong:
+        return Finding(
+            "storage", "fail", f"{remote.address} is not reached from everywhere: {_list_wrong(wrong)}", remedy
+        )
+    return Finding("storage", "pass", f"{remote.address} is written and read by every machine")
+
+
+def _find_wrong(nodes: list[_Node], asked: list[Any]) -> dict[_Node, str]:
+    """Hear what every machine found wrong with the storage, or with itself."""
+    deadline = time.monotonic() + _ANSWERS_WITHIN_S
+    heard = [_hear(answer, deadline) for answer in asked]
+    return {node: said or error for node, (said, error) in zip(nodes, heard, strict=True) if said or error}
+
+
+def _list_wrong(wrong: Mapping[_Node, str]) -> str:
+    return "; ".join(f"{node.host} ({node.address}): {why}" for node, why in wrong.items())
 
 
 def _gib(num_bytes: float) -> str:

@@ -13,7 +13,15 @@ from ray.exceptions import RayError
 from ray.tune.search import ConcurrencyLimiter
 
 from tuner.errors import GaveUpError
-from tuner.execute.adapters import RETRIES, Lanes, LaneScheduler, LaneSearcher, LaneStopper, silence
+from tuner.execute.adapters import (
+    RETRIES,
+    Lanes,
+    LaneScheduler,
+    LaneSearcher,
+    LaneStopper,
+    silence,
+    withhold_credentials,
+)
 from tuner.execute.placement import Placement
 from tuner.execute.search_run import SearchRun
 from tuner.execute.task import TrainFunction
@@ -44,6 +52,7 @@ def drive(run: SearchRun, placement: Placement, scratch: Path, train: TrainFunct
         If Ray Tune gave up.
     """
     silence()
+    withhold_credentials()
     lanes = Lanes(run, placement.trials_at_once, time.monotonic)
     needs: dict[str, float] = {"cpu": placement.cpus, "gpu": placement.gpus}
     if placement.workers > 1:

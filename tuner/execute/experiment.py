@@ -16,15 +16,18 @@ from tuner.execute.check_process import checking, settle
 from tuner.execute.cluster import connected, watched
 from tuner.execute.notify import Event, notifying
 from tuner.execute.placement import place, refuse_useless_limits, suggest_sharing
+from tuner.execute.remote import fetch_artifacts, find_remote, publish
 from tuner.execute.task import Manner, TrainFunction
 from tuner.execute.views import read_kinds, view_records
 from tuner.spec import dump_spec, load_text
 from tuner.spec.search import FinishedSearch, SearchSpec
 from tuner.spec.space import Space
 from tuner.strategy.trial_view import Before, TrialView
-from tuner.track.lease import Lease, claimed
+from tuner.track.address import ELSEWHERE
+from tuner.track.lease import Lease
 from tuner.track.ledger import Ledger
 from tuner.track.mirror_process import MirrorProcess, NoMirror
+from tuner.track.store import FolderStore, find_store
 from tuner.train.data import prepare
 
 if TYPE_CHECKING:
@@ -106,8 +109,16 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
         If it was begun and failed.
     """
     folder = around.results / spec.name
-    with claimed(folder, watcher.say) as lease:
-        ledger = Ledger.open(folder, create=True, guard=lease.check)
+    store = find_store(folder, spec.storage)
+    remote = find_remote(folder)
+    if remote is not None and isinstance(store, FolderStore):
+        raise InputError(
+            f"--results {remote.address}: a ledger that is a file cannot grow in an object store; keep it in "
+            "PostgreSQL: set TUNER_STORAGE=postgresql://USER:PASSWORD@HOST/DATABASE, or storage: in the search file"
+        )
+    with store.claimed(watcher.say) as lease:
+        publish(folder, folder / ELSEWHERE)
+        ledger = Ledger.open(folder, create=True, lease=lease)
         refuse_another_spec(spec, ledger)
         if is_complete(spec, ledger):
             if not (folder / _MIRRORED).exists():  # the machine died before the images were whole
@@ -163,6 +174,7 @@ def run_stages(
         watcher.say(f"data: {note}")
     known = {"search_id": search_id(ledger), "class_sizes": list(prepared.class_sizes)}
     provenance = {**around.provenance, **known, **(record or {})}
+    is_reached = around.ray_address is None  # by every machine that is to train
     with mirrored(spec, folder, around, watcher) as mirror, checked(spec, before, ledger, around) as check:
 
         def finish_mirror(_: object, error: BaseException | None, __: object) -> None:
@@ -171,11 +183,15 @@ def run_stages(
 
         def sit() -> str:
             """Go on with the search on a Ray of its own, or one more connection to a cluster."""
-            nonlocal check
+            nonlocal check, is_reached
             loading = Thread(target=import_module, args=("tuner.execute.drive",), daemon=True)
             with connected(around.ray_address, meanwhile=loading) as nodes:
+                from tuner.execute.doctor import refuse_unreached
                 from tuner.execute.drive import SearchRun, drive, train_trial  # takes as long as Ray takes to start
 
+                if not is_reached:
+                    refuse_unreached(around.results)
+                    is_reached = True
                 placement = place(spec.resources, nodes)
                 refuse_useless_limits(spec.limits, placement)
                 if advice := suggest_sharing(spec.resources, nodes):
@@ -216,30 +232,27 @@ def run_stages(
         return sit()
 
 
-def put_aside(folder: Path) -> Path | None:
-    """Rename an earlier search's folder, so that its name is free.
+def put_aside(folder: Path, storage: str = "auto") -> Path | None:
+    """Rename an earlier search, so that its name is free.
+
+    Parameters
+    ----------
+    folder : Path
+        The search's folder.
+    storage : str
+        Where the new search's ledger will be.
 
     Returns
     -------
     Path or None
-        The new place; None if there was no such folder.
-
-    Raises
-    ------
-    InputError
-        If the folder cannot be renamed.
+        The new place; None if there was no such search.
     """
-    if not folder.exists():
-        return None
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    with claimed(folder) as lease:
-        try:
-            lease.release()
-            return folder.rename(folder.with_name(f"{folder.name}.before-{stamp}"))
-        except OSError as error:
-            raise InputError(
-                f"{folder}: cannot be put aside ({error.strerror}); rename or delete it yourself"
-            ) from error
+    remote, new_name = find_remote(folder), f"{folder.name}.before-{stamp}"
+    moved = find_store(folder, storage).put_aside(new_name)
+    if remote is not None and moved is not None:
+        remote.rename(new_name)
+    return moved
 
 
 @contextlib.contextmanager
@@ -250,6 +263,7 @@ def mirrored(
     if around.tracking_uri is None and not spec.tensorboard.scalars:
         yield NoMirror()
         return
+    fetch_artifacts(folder)  # another machine may have made them
     mirror = MirrorProcess(folder, around.tracking_uri, watcher.say)
     (folder / _MIRRORED).unlink(missing_ok=True)
     try:

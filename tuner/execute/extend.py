@@ -13,8 +13,8 @@ from tuner.execute.stage_run import RETRIED
 from tuner.spec import dump_spec, load_text
 from tuner.spec.search import Narrow, SearchSpec, Stage
 from tuner.spec.sections import parse_duration
-from tuner.track.lease import claimed
 from tuner.track.ledger import Ledger, StageLedger
+from tuner.track.store import find_store
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ def extend_search(
     InputError
         If that is not more, or cannot be had any more.
     """
-    with claimed(folder) as lease:
+    with find_store(folder).claimed() as lease:
         spec = read_asked(folder)
-        ledger = Ledger.open(folder, guard=lease.check)
+        ledger = Ledger.open(folder, lease=lease)
         limits = spec.limits
         if time_s is not None:
             if limits.time_s is None:
@@ -128,9 +128,9 @@ def retry_failed(folder: Path, numbers: Sequence[int]) -> tuple[SearchSpec, list
     InputError
         If there are none such.
     """
-    with claimed(folder) as lease:
+    with find_store(folder).claimed() as lease:
         spec = read_asked(folder)
-        ledger = Ledger.open(folder, guard=lease.check)
+        ledger = Ledger.open(folder, lease=lease)
         recorded = ledger.stages()[-1]
         retried: list[int] = recorded.attributes.get(RETRIED, [])
         able = [trial for trial in find_failed(recorded.trials()) if trial.number not in retried]

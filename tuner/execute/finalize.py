@@ -20,8 +20,9 @@ from tuner.spec.search import Limits, SearchSpec, Stage
 from tuner.spec.space import Scalar
 from tuner.strategy.contenders import draw_baselines, enclose
 from tuner.track.best import rank_trials
-from tuner.track.lease import Lease, claimed
+from tuner.track.lease import Lease
 from tuner.track.ledger import FINAL, Ledger, StageLedger, TrialRecord
+from tuner.track.store import find_store
 
 RETRAINED = "-retrained"  # what follows a final's name in that of its last training of all
 
@@ -78,8 +79,8 @@ def finalize_search(
     """
     folder = around.results / name
     Ledger.open(folder)  # before a folder is made for what is no search
-    with claimed(folder, watcher.say) as lease:
-        ledger = Ledger.open(folder, guard=lease.check)
+    with find_store(folder).claimed(watcher.say) as lease:
+        ledger = Ledger.open(folder, lease=lease)
         spec, record = plan(ledger, request)
         known = find_final(ledger, record)
         refuse_second_opening(ledger, known, is_allowed=request.again)

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tuner.execute.checkpoints import CHECKPOINTS, Checkpoints
 from tuner.execute.task import LAST, Manner
 from tuner.track.best import rank_trials
-from tuner.track.lease import claimed, find_holder
-from tuner.track.ledger import JOURNAL, Ledger
+from tuner.track.ledger import Ledger
+from tuner.track.store import find_store, list_searches
 
+PARTIAL = ".partial"
 STARTING_S = 600.0  # a session of Ray's this young may have no process yet
 
 
@@ -29,12 +31,15 @@ class Garbage:
         Why nobody needs it.
     search : Path or None
         The folder of the search that it belongs to.
+    trial : str
+        The trial whose checkpoint it is, if it is one: it may be in the object store that the folder stands for.
     """
 
     path: Path
     size_bytes: int
     why: str
     search: Path | None = None
+    trial: str = ""
 
 
 def find_garbage(results: Path, cache: Path, ray_folder: Path, unused_s: float) -> list[Garbage]:
@@ -54,7 +59,7 @@ def find_garbage(results: Path, cache: Path, ray_folder: Path, unused_s: float) 
     list of Garbage
         Nothing of a search that runs, nothing that a search needs to go on, and no record.
     """
-    found = [one for journal in sorted(results.glob(f"*/{JOURNAL}")) for one in _find_in_search(journal.parent)]
+    found = [one for folder in list_searches(results) for one in _find_in_search(folder)]
     found += _find_unused(cache, unused_s)
     found += _find_sessions(ray_folder)
     return found
@@ -71,33 +76,44 @@ def free(garbage: Garbage) -> None:
     if garbage.search is None:
         _delete(garbage.path)
         return
-    with claimed(garbage.search):
-        _delete(garbage.path)
+    with find_store(garbage.search).claimed():
+        if not garbage.trial:
+            _delete(garbage.path)
+        elif garbage.path.name == garbage.trial:
+            Checkpoints(garbage.search).drop(garbage.trial)
+        else:
+            Checkpoints(garbage.search).delete(garbage.trial, garbage.path.name)
 
 
 def _find_in_search(folder: Path) -> Iterator[Garbage]:
     """Find what a search left that was killed before it could tidy up."""
-    if find_holder(folder) is not None:
+    if find_store(folder).find_holder() is not None:
         return
     scratch = folder / "ray"
     if scratch.is_dir():
         yield Garbage(scratch, _measure(scratch), "Ray Tune's own files of a search that was killed", folder)
-    for partial in sorted(folder.rglob("*.partial")):
+    for partial in sorted(folder.rglob(f"*{PARTIAL}")):
         yield Garbage(partial, _measure(partial), "a file that was cut off", folder)
+    there = Checkpoints(folder).list()
+    for name, size in there.items():
+        if name.endswith(PARTIAL) and not (folder / CHECKPOINTS / name).exists():  # in a store
+            path = folder / CHECKPOINTS / name
+            yield Garbage(path, size, "a file that was cut off", folder, path.parent.name)
     for stage in Ledger.open(folder).stages():
         trials = stage.trials()
         open_trials = {trial.name for trial in trials if trial.state in {"running", "paused"}}
         ended = [trial for trial in trials if trial.name not in open_trials]
         kept = {trial.name for trial in rank_trials(ended, maximize=stage.maximize)[: Manner().models_kept]}
         for trial in ended:
-            checkpoints = folder / "checkpoints" / trial.name
-            if trial.name not in kept and checkpoints.is_dir():
+            path = folder / CHECKPOINTS / trial.name
+            own = {name: size for name, size in there.items() if name.startswith(f"{trial.name}/")}
+            if trial.name not in kept and own:
                 why = f"a model that is not among the best {Manner().models_kept} of its stage"
-                yield Garbage(checkpoints, _measure(checkpoints), why, folder)
-            elif (checkpoints / LAST).exists():
-                yield Garbage(
-                    checkpoints / LAST, _measure(checkpoints / LAST), "the training of a trial that has ended", folder
-                )
+                yield Garbage(path, sum(own.values()), why, folder, trial.name)
+                continue
+            for name, size in own.items():
+                if name.endswith(f"/{LAST}"):
+                    yield Garbage(path / LAST, size, "the training of a trial that has ended", folder, trial.name)
 
 
 def _find_unused(cache: Path, unused_s: float) -> Iterator[Garbage]:

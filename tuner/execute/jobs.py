@@ -89,8 +89,12 @@ class Submission:
             else f"export TUNER_RESULTS={shlex.quote(self.results)}"
         )
         # by default runs go beside the results: the working folder is deleted with the job
-        lines.append('export MLFLOW_TRACKING_URI="${MLFLOW_TRACKING_URI:-sqlite:///$TUNER_RESULTS/mlflow.db}"')
-        lines += ['mkdir -p "$TUNER_RESULTS" && rm environment', ""]
+        lines += [
+            'case "$TUNER_RESULTS" in *://*) runs="$HOME/tuner" ;; *) runs="$TUNER_RESULTS" ;; esac',
+            'export MLFLOW_TRACKING_URI="${MLFLOW_TRACKING_URI:-sqlite:///$runs/mlflow.db}"',
+            'mkdir -p "$runs" && rm environment',
+            "",
+        ]
         secret = folder / "environment"
         secret.touch(0o600)
         secret.write_text("\n".join(lines))

@@ -63,6 +63,17 @@ class NodeFacts:
             return f"{error.strerror}: {error.filename}"
         return "" if found == text else f"{expected} does not hold what was written into it"
 
+    def exchange_in_store(self, system: Any, folder: str, mine: str, expected: str, text: str) -> str:
+        """Do the same in an object store, whose file system is that of pyarrow."""
+        try:
+            with system.open_output_stream(f"{folder}/{mine}") as stream:
+                stream.write(text.encode())
+            with system.open_input_stream(f"{folder}/{expected}") as stream:
+                found = stream.read().decode()
+        except OSError as error:
+            return " ".join(str(error).split())
+        return "" if found == text else f"{expected} does not hold what was written into it"
+
 
 def _find_tuner() -> str | None:
     try:

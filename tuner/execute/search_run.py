@@ -191,6 +191,7 @@ class SearchRun:
             if ask is None:  # the last interrupted trials turned out to have ended
                 return self.next_task()
             stage = self._run.search.stage
+            folder, store = self._run.find_checkpoints(ask.number)
             return TrialTask(
                 stage=stage.name,
                 number=ask.number,
@@ -199,8 +200,9 @@ class SearchRun:
                 max_epochs=stage.max_epochs,
                 objective=self.spec.objective,
                 data=self.spec.data,
-                folder=self._run.checkpoints(ask.number),
+                folder=folder,
                 cache=self._cache,
+                store=store,
                 cpus=self._placement.cpus,
                 gpu=self._placement.gpus > 0,
                 workers=self._placement.workers,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import shutil
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from tuner.errors import LedgerError
-from tuner.execute.task import LAST, MODEL, Manner
+from tuner.execute.checkpoints import Checkpoints
+from tuner.execute.remote import publish
+from tuner.execute.task import LAST, Manner
 from tuner.execute.views import read_cost, read_kinds, view_record
 from tuner.spec.search import Objective, Stage
 from tuner.spec.space import Config, Space
@@ -94,6 +95,7 @@ class StageRun:
         self._seed = seed
         self._ends = ends
         self._folder = folder
+        self._checkpoints = Checkpoints(folder)
         self._say = say
         self._num_kept = manner.models_kept
         records = ledger.trials()
@@ -229,13 +231,15 @@ class StageRun:
         """
         self.end_waiting()
         views = self.search.views
+        there = {path.partition("/")[0] for path in self._checkpoints.list()}
         for number, view in self.search.views.items():  # a worker that was told to stop may have written once more
-            if view.state != "running":
-                (self.checkpoints(number) / LAST).unlink(missing_ok=True)
-            if view.state != "running" and number not in self._kept:
-                shutil.rmtree(self.checkpoints(number), ignore_errors=True)
+            if view.state != "running" and self._name(number) in there:
+                self._checkpoints.delete(self._name(number), LAST)
+                if number not in self._kept:
+                    self._checkpoints.drop(self._name(number))
         try:
-            write_artifacts(self._folder, self.ledger, MODEL)
+            written = write_artifacts(self._folder, self.ledger, self._checkpoints.fetch_model)
+            publish(self._folder, written)
         except OSError as error:
             raise LedgerError(
                 f"{self._folder}: the stage's files cannot be written ({error.strerror}); free space there, then run "
@@ -264,9 +268,12 @@ class StageRun:
         for number in list(self.search.history.paused) if self.search.is_stuck else []:
             self.end(number, "stopped", f"{self._waits_since[number]}; others went on until the end")
 
-    def checkpoints(self, number: int) -> Path:
-        """Return the folder of a trial's checkpoints."""
-        return self._folder / "checkpoints" / f"{self.search.stage.name}-{number}"
+    def find_checkpoints(self, number: int) -> tuple[Path, str]:
+        """Return the folder of a trial's checkpoints, and its address if that is in a store."""
+        return self._checkpoints.find_place(self._name(number))
+
+    def _name(self, number: int) -> str:
+        return f"{self.search.stage.name}-{number}"
 
     def _judge(self, number: int, epoch: int) -> Decision:
         """Ask the strategy about a recorded epoch, and record the trial's end if it says so."""
@@ -314,11 +321,11 @@ class StageRun:
 
     def _tidy(self, number: int) -> None:
         """Keep the weights of the best few trials, and the state of training of those that run."""
-        (self.checkpoints(number) / LAST).unlink(missing_ok=True)
+        self._checkpoints.delete(self._name(number), LAST)
         kept = sorted({*self._kept, number}, key=self._rank)
         self._kept = kept[: self._num_kept]
         for other in kept[self._num_kept :]:
-            shutil.rmtree(self.checkpoints(other), ignore_errors=True)
+            self._checkpoints.drop(self._name(other))
 
 
 def list_events(records: Sequence[TrialRecord]) -> list[int]:

@@ -50,7 +50,9 @@ class TrialTask:
     data : DataSpec
         The images.
     folder : Path
-        Where the trial's checkpoints are, on storage that every node reaches.
+        Where the trial's checkpoints are, on storage that every node reaches, unless they are in ``store``.
+    store : str
+        The address of the object store's folder that they are in; empty for none.
     cache : Path
         Where a node keeps decoded images.
     cpus : int
@@ -80,6 +82,7 @@ class TrialTask:
     data: DataSpec
     folder: Path
     cache: Path
+    store: str = ""
     cpus: int = 1
     gpu: bool = False
     workers: int = 1

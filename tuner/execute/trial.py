@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from tuner.execute.checkpoints import reached
 from tuner.execute.task import LAST, MODEL, Epochs, TrainFunction, TrialTask
 
 if TYPE_CHECKING:
@@ -45,39 +46,40 @@ def train_alone(task: TrialTask, workers: "Workers | None" = None) -> Generator[
     from tuner.train.run import run_training
     from tuner.train.usage import UsageMeter
 
-    task.folder.mkdir(parents=True, exist_ok=True)
     device = "cuda" if task.gpu else "cpu"
     meter = UsageMeter(device)
-    results = run_training(
-        task.config,
-        task.data,
-        task.objective,
-        max_epochs=task.max_epochs,
-        seed=task.seed,
-        cache=task.cache,
-        device=device,
-        checkpoint=task.folder / LAST,
-        model=task.folder / MODEL,
-        is_growing=task.is_growing,
-        is_whole=task.is_whole,
-        workers=workers,
-    )
-    insight = open_insight(task, workers)
-    for progress in results:
-        result, _, is_new, trainer = progress
-        if insight is not None and is_new:
-            insight.write(progress)
-        if result.epoch > task.epochs_recorded:
-            measured = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
-            measured |= meter.read() if is_new else {}
-            if result.epoch == task.epochs_recorded + 1:
-                execution = {
-                    **dataclasses.asdict(trainer.acceleration),
-                    "workers": task.workers,
-                    "host": socket.gethostname(),
-                }
-                measured["execution"] = execution
-            yield {**measured, "timestamp": time.time()}
+    with reached(task) as (folder, send):
+        results = run_training(
+            task.config,
+            task.data,
+            task.objective,
+            max_epochs=task.max_epochs,
+            seed=task.seed,
+            cache=task.cache,
+            device=device,
+            checkpoint=folder / LAST,
+            model=folder / MODEL,
+            is_growing=task.is_growing,
+            is_whole=task.is_whole,
+            workers=workers,
+        )
+        insight = open_insight(task, workers)
+        for progress in results:
+            result, _, is_new, trainer = progress
+            send()
+            if insight is not None and is_new:
+                insight.write(progress)
+            if result.epoch > task.epochs_recorded:
+                measured = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
+                measured |= meter.read() if is_new else {}
+                if result.epoch == task.epochs_recorded + 1:
+                    execution = {
+                        **dataclasses.asdict(trainer.acceleration),
+                        "workers": task.workers,
+                        "host": socket.gethostname(),
+                    }
+                    measured["execution"] = execution
+                yield {**measured, "timestamp": time.time()}
 
 
 def open_insight(task: TrialTask, workers: "Workers | None") -> "InsightWriter | None":

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.errors import RunError
+from tuner.execute.checkpoints import Checkpoints
 from tuner.execute.finalize import rank_contenders, refuse_no_result
+from tuner.execute.remote import publish
 from tuner.execute.task import MODEL
 from tuner.spec.search import SearchSpec
 from tuner.track.artifacts import CARD, OUTCOME, hash_file, write_model_card
@@ -156,6 +158,7 @@ def write_final_files(folder: Path, final: StageLedger, chosen: TrialRecord, out
         example = np.full((2, channels, height, width), 128, dtype=np.float32)
         card = {"search": final.search, "trial": chosen.name, "sha256": outcome["model"]["sha256"]}
         export_model(classifier, example, target / "mlflow_model", card, [target / MODEL, target / CARD])
+        publish(folder, target)
     except OSError as error:
         raise RunError(
             f"{target}: the model's files cannot be written ({error.strerror}); free space there, then run the same "
@@ -190,7 +193,7 @@ def _let_vote(
 
 
 def _model_path(folder: Path, trial: TrialRecord) -> Path:
-    return folder / "checkpoints" / trial.name / MODEL
+    return Checkpoints(folder).fetch_model(trial.name)
 
 
 def _find_retrained(retrained: StageLedger) -> TrialRecord:

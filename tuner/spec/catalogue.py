@@ -34,6 +34,7 @@ ALLOWED = {  # of what is no single value
     "notify.command": "a list of texts",
     "notify.webhook": "an address, with $NAME for what is secret in it",
     "notify.events": "a list of end, failure and best",
+    "storage": "auto, or postgresql://USER@HOST:PORT/DATABASE",
     "name": "letters, digits, dots, - and _",
     "data": "a data set's name, or a mapping with the keys below",
     "stages": "a mapping from stages' names to what each is",

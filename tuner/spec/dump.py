@@ -101,6 +101,7 @@ def dump_spec(spec: SearchSpec, *, spread: bool = False) -> str:
         "tracking": spec.tracking.model_dump(),
         "tensorboard": spec.tensorboard.model_dump(),
         **({} if spec.notify is None else {"notify": _nest_notify(spec.notify)}),
+        **({} if spec.storage == "auto" else {"storage": spec.storage}),
         **({"try": [nest_config(config) for config in spec.first]} if spec.first else {}),
         **({"warm_start": list(spec.warm_start)} if spec.warm_start else {}),
     }

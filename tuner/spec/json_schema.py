@@ -31,6 +31,7 @@ from tuner.spec.sections import (
     DATA_KEYS,
     DURATION_PATTERN,
     FURTHER,
+    LEDGER_PATTERN,
     NAME_PATTERN,
     NATURAL_MODES,
     PATH_NEEDED,
@@ -62,6 +63,7 @@ def build_json_schema() -> Schema:
         "tracking": _build_tracking(),
         "tensorboard": {"anyOf": [{"type": "null"}, _build_record(TensorBoard)]},
         "notify": _build_notify(),
+        "storage": {"anyOf": [{"enum": ["auto"]}, {"type": "string", "pattern": f"^({LEDGER_PATTERN})$"}]},
     }
     sections["warm_start"] = {"type": "array", "items": _build_name(), "uniqueItems": True}
     search = _build_record(SearchSpec, sections, hidden=("first",))

@@ -18,6 +18,7 @@ from tuner.spec.sections import (
     read_objective,
     read_resources,
     read_section,
+    read_storage,
     read_tracking,
 )
 from tuner.spec.space import Choice, Config, Parameter, Scalar, Space, count_values
@@ -145,6 +146,7 @@ def _read_search(tree: MapNode, faults: list[Fault], warnings: list[Fault]) -> d
         "tracking": read_tracking,
         "tensorboard": lambda node, faults: TensorBoard(**read_section(node, TensorBoard, faults)),
         "notify": lambda node, faults: read_notify(node, faults, warnings),
+        "storage": read_storage,
         "warm_start": _read_warm_start,
         "try": lambda node, _: node,  # once the space is known
     }

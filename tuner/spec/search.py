@@ -282,6 +282,11 @@ class SearchSpec(SpecModel):
     tracking: Tracking = Field(default=Tracking(), description="Where people look at the results.")
     tensorboard: TensorBoard = Field(default=TensorBoard(), description="What is written for TensorBoard.")
     notify: Notify | None = Field(default=None, description="Who is told of what happens in the search.")
+    storage: str = Field(
+        default="auto",
+        description="Where the ledger is. auto: the PostgreSQL database that TUNER_STORAGE names, or a file in the "
+        "search's folder; or that database's address, without a password.",
+    )
     first: tuple[dict[str, Scalar], ...] = Field(
         default=(),
         description="Configurations that the first stage trains first, nested as the space is; what one leaves out is "

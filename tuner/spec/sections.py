@@ -19,6 +19,7 @@ Reader = Callable[[Node, list[Fault]], Any]
 NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 DURATION_PATTERN = r"(?=[0-9])([0-9]+(\.[0-9]+)?d)?([0-9]+(\.[0-9]+)?h)?([0-9]+(\.[0-9]+)?m)?([0-9]+(\.[0-9]+)?s)?"
 STORE_PATTERN = r"auto|off|databricks|(https?|sqlite|postgresql|mysql|mssql|databricks)(\+[a-z0-9]+)?://.+"
+LEDGER_PATTERN = r"postgres(ql)?://.+"
 PATH_NEEDED = ("folder", "idx", "imagenet", "parquet")
 DOWNLOADED = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")
 DATA_KEYS: dict[str, tuple[str, ...]] = {  # which data sets a key goes with, where not with all
@@ -32,6 +33,7 @@ DATA_KEYS: dict[str, tuple[str, ...]] = {  # which data sets a key goes with, wh
 }
 NATURAL_MODES = {"val_accuracy": "max", "val_loss": "min"}
 FURTHER = Domain(words=(*NATURAL_MODES, *COSTS))
+_CREDENTIALS = r"://[^/@]*:[^/]*@|[?&](ssl)?password="
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
@@ -127,7 +129,7 @@ def read_data(node: Node, faults: list[Fault]) -> DataSpec | None:
         faults.append(Fault(node.place, message))
     elif path == "":
         faults.append(Fault(entries["path"].place, "is empty; name a folder or take it out"))
-    elif isinstance(path, str) and re.search(r"://[^/@]*:[^/]*@", path):
+    elif isinstance(path, str) and re.search(_CREDENTIALS, path):
         message = "a password does not belong here, for the file is copied with the results; set it in the environment"
         faults.append(Fault(entries["path"].place, message))
     elif isinstance(path, str) and "://" in path and name != "parquet":
@@ -257,7 +259,7 @@ def read_tracking(node: Node, faults: list[Fault]) -> Tracking:
 
 def _read_store(node: Node, faults: list[Fault]) -> str | None:
     value = node.value if isinstance(node, ScalarNode) else None
-    if isinstance(value, str) and re.search(r"://[^/@]*:[^/]*@", value):
+    if isinstance(value, str) and re.search(_CREDENTIALS, value):
         message = (
             "a password does not belong here, for the file is copied with the results; "
             "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
@@ -274,6 +276,23 @@ def _read_store(node: Node, faults: list[Fault]) -> str | None:
             f"found {show(node)}{advice}",
         )
     )
+    return None
+
+
+def read_storage(node: Node, faults: list[Fault]) -> str | None:
+    """Read where the ledger is; an address with a password is refused without showing it."""
+    value = node.value if isinstance(node, ScalarNode) else None
+    if isinstance(value, str) and re.search(r"://[^/@]*:.*@|password=", value):
+        message = (
+            "a password does not belong here, for the file is copied with the results; set TUNER_STORAGE to the whole "
+            "address, or PGPASSWORD, in the environment"
+        )
+        faults.append(Fault(node.place, message))
+        return None
+    if isinstance(value, str) and (value == "auto" or re.fullmatch(LEDGER_PATTERN, value)):
+        return value
+    message = f"must be auto or an address such as postgresql://user@host/database, found {show(node)}"
+    faults.append(Fault(node.place, message))
     return None
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from tuner.track.results import build_table, write_table
 CARD, OUTCOME = "model_card.md", "outcome.json"  # of a model that a search has ended with
 
 
-def write_artifacts(folder: Path, stage: StageLedger, model: str) -> Path:
+def write_artifacts(folder: Path, stage: StageLedger, find_model: Callable[[str], Path]) -> Path:
     """Write a stage's files.
 
     Parameters
@@ -23,8 +23,8 @@ def write_artifacts(folder: Path, stage: StageLedger, model: str) -> Path:
         The search's folder.
     stage : StageLedger
         The stage.
-    model : str
-        The name that a trial's model has in its folder of checkpoints.
+    find_model : function
+        Returns the path of a trial's model by the trial's name; there need not be one.
 
     Returns
     -------
@@ -40,9 +40,9 @@ def write_artifacts(folder: Path, stage: StageLedger, model: str) -> Path:
     write_table(build_table(trials), target / "trials.parquet")
     for best in rank_trials(trials, maximize=stage.maximize)[:1]:
         (target / "best" / "config.yaml").write_text(dump_training_spec(describe_training(best, stage, folder.name)))
-        source = folder / "checkpoints" / best.name / model
+        source = find_model(best.name)
         if source.exists():
-            shutil.copyfile(source, target / "best" / model)
+            shutil.copyfile(source, target / "best" / source.name)
     return target
 
 

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
 from tuner.errors import TrackingError
+from tuner.track.address import hide_password
 from tuner.track.mirror import create_experiment
 
 
@@ -51,4 +52,5 @@ def record_check(tracking_uri: str, search: str, findings: Sequence[Mapping[str,
         client.log_artifacts(run.info.run_id, str(folder))
         client.set_terminated(run.info.run_id, "FAILED" if worst == "fail" else "FINISHED")
     except Exception as error:  # a store is SQL, HTTP or a plugin, each with errors of its own
-        raise TrackingError(f"MLflow at {tracking_uri} does not take the check: {error}") from error
+        said = f"MLflow at {tracking_uri} does not take the check: {error}"
+        raise TrackingError(hide_password(said)) from error

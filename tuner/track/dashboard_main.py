@@ -4,7 +4,7 @@ What it shows is the ledger as it is at that moment; what a page would change is
 """
 
 import sys
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -12,16 +12,30 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 from optuna_dashboard import wsgi
 
-from tuner.track.ledger import JOURNAL, read_attributes
+from tuner.track.ledger import read_attributes
+from tuner.track.store import find_store
 
 
-class ReadOnlyBackend(JournalFileBackend):
-    """A journal that is read while others write it."""
+class ReadOnlyBackend(BaseJournalBackend):
+    """A ledger's records, which are read while others write them.
+
+    Parameters
+    ----------
+    records : BaseJournalBackend
+        The ledger's own.
+    """
+
+    def __init__(self, records: BaseJournalBackend) -> None:
+        self._records = records
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        """Read the records from one on."""
+        return self._records.read_logs(log_number_from)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Refuse.
@@ -74,7 +88,7 @@ def _make_plain(trial: FrozenTrial) -> FrozenTrial:
 
 def open_view(folder: Path) -> LedgerView:
     """Open the ledger in a search's folder to look at it, also while the search runs."""
-    return LedgerView(ReadOnlyBackend(str(folder / JOURNAL)))
+    return LedgerView(ReadOnlyBackend(find_store(folder).open()[1]))
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -1,17 +1,19 @@
-"""The ledger's file: Optuna's journal, kept whole by a lock that dies with its holder."""
+"""The ledger as a list of records, Optuna's journal; and its file, kept whole by a lock that dies with its holder."""
 
+import abc
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 
 from tuner.errors import LedgerError
+from tuner.track.lease import Lease
 
 
 class KernelLock(BaseJournalFileLock):
@@ -37,14 +39,17 @@ class KernelLock(BaseJournalFileLock):
             self._file = None
 
 
-class BatchingBackend(JournalFileBackend):
+class BatchingBackend(BaseJournalBackend):
     """Writes what belongs together at once: whole or not at all, and with one wait for the disk.
 
-    ``guard`` is called before anything is written, and raises what forbids it.
+    Attributes
+    ----------
+    lease : Lease or None
+        Without it nothing is written; None lets anybody write.
     """
 
     _batch: list[dict[str, Any]] | None = None
-    guard: Callable[[], None] | None = None
+    lease: Lease | None = None
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:
@@ -61,28 +66,40 @@ class BatchingBackend(JournalFileBackend):
                 self.append_logs(logs)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write, whole or not at all, or hold back.
+        """Write, whole or not at all, or hold back."""
+        if self._batch is not None:
+            self._batch += logs
+            return
+        if self.lease is not None:
+            self.lease.check()
+        self.write(logs)
+
+    @abc.abstractmethod
+    def write(self, logs: list[dict[str, Any]]) -> None:
+        """Write, whole or not at all."""
+
+
+class FileBackend(BatchingBackend, JournalFileBackend):
+    """Writes to a file, a line a record."""
+
+    def write(self, logs: list[dict[str, Any]]) -> None:
+        """Write, whole or not at all.
 
         Raises
         ------
         OSError
             If the disk is full or gone.
         """
-        if self._batch is not None:
-            self._batch += logs
-            return
-        if self.guard is not None:
-            self.guard()
         path = Path(self._file_path)
         size = path.stat().st_size
         try:
-            super().append_logs(logs)
+            JournalFileBackend.append_logs(self, logs)
         except OSError:  # a full disk took a part: half a line would spoil the next one
             os.truncate(path, size)
             raise
 
 
-def open_journal(path: Path) -> tuple[JournalStorage, BatchingBackend]:
+def open_journal(path: Path) -> tuple[JournalStorage, FileBackend]:
     """Open a ledger's file, or begin one, and mend an end that a kill or a full disk cut off.
 
     Parameters
@@ -102,7 +119,7 @@ def open_journal(path: Path) -> tuple[JournalStorage, BatchingBackend]:
             _cut_torn_line(path)
         finally:
             lock.release()
-        backend = BatchingBackend(str(path), lock_obj=lock)
+        backend = FileBackend(str(path), lock_obj=lock)
         return JournalStorage(backend), backend
     except OSError as error:
         raise LedgerError(

@@ -1,4 +1,4 @@
-"""Who runs a search: a lease in its folder, renewed for as long as its holder lives.
+"""Who runs a search: a lease, renewed for as long as its holder lives; here one in the search's folder.
 
 On one machine the kernel's lock tells at once whether the holder lives. Where several machines share a folder that lock
 may not hold (over NFS, say), so there the lease's time of change tells: its holder sets it anew every few seconds, and
@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from tuner.errors import InputError, LedgerError
 
@@ -62,12 +63,40 @@ class Holder:
         return cls(socket.gethostname(), os.getpid(), now, _find_machine(), uuid.uuid4().hex)
 
 
-class Lease:
-    """A search's lease, held by this process."""
+class Keeper(Protocol):
+    """Where a lease is kept."""
 
-    def __init__(self, folder: Path, holder: Holder) -> None:
-        self._folder = folder
+    def renew(self, holder: Holder) -> tuple[str, bool]:
+        """Renew a lease; say how it was lost, nothing while it is its holder's, and whether he is asked to stop.
+
+        Raises
+        ------
+        OSError
+            If it cannot be asked now.
+        """
+
+    def give_back(self, holder: Holder) -> None:
+        """Give a lease back, unless it is another's by now."""
+
+
+class Lease:
+    """A search's lease, held by this process.
+
+    Parameters
+    ----------
+    keeper : Keeper
+        Where it is kept.
+    holder : Holder
+        This process.
+    search : str
+        What is leased, for whoever reads an error.
+    """
+
+    def __init__(self, keeper: Keeper, holder: Holder, search: str) -> None:
+        self.token = holder.token
+        self._keeper = keeper
         self._holder = holder
+        self._search = search
         self._renewed = time.monotonic()
         self._lost = ""
         self._interrupt: Callable[[], None] | None = None
@@ -87,7 +116,7 @@ class Lease:
         if time.monotonic() - self._renewed > STALE_S / 2:
             self._renew()
         if self._lost:
-            raise LedgerError(f"{self._folder}: {self._lost}; this process records nothing more")
+            raise LedgerError(f"{self._search}: {self._lost}; this process records nothing more")
 
     def on_stop(self, interrupt: Callable[[], None]) -> None:
         """Say what to do when somebody asks the search to stop; done at once if somebody has."""
@@ -100,34 +129,49 @@ class Lease:
         self._over.set()
         if threading.current_thread() is not self._beating:
             self._beating.join()
-        seen = _look(self._folder)
-        if seen is not None and seen.holder == self._holder:
-            for name in (STOP, LEASE):
-                (self._folder / name).unlink(missing_ok=True)
+        self._keeper.give_back(self._holder)
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT_S) and not self._lost:
-            self._renew()
-            if not self._is_asked_to_stop and _read(self._folder / STOP) == self._holder.token:
+            if self._renew() and not self._is_asked_to_stop:
                 self._is_asked_to_stop = True
                 if self._interrupt is not None:
                     self._interrupt()
 
-    def _renew(self) -> None:
-        """Set the time of change anew, which needs no space; a file system that does not answer is asked again."""
+    def _renew(self) -> bool:
+        """Renew the lease, and tell whether to stop; a store that does not answer is asked again."""
         try:
-            seen = _look(self._folder)
-            if seen is None or seen.holder != self._holder:
-                self._lost = f"the search was taken over by {seen.holder if seen else 'somebody who removed its lease'}"
-                return
-            os.utime(self._folder / LEASE)
-            self._renewed = time.monotonic()
+            self._lost, is_asked_to_stop = self._keeper.renew(self._holder)
         except OSError:
-            return
+            return False
+        self._renewed = self._renewed if self._lost else time.monotonic()
+        return is_asked_to_stop
+
+
+class FolderKeeper:
+    """Keeps the lease in the search's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def renew(self, holder: Holder) -> tuple[str, bool]:
+        """Set the time of change anew, which needs no space."""
+        seen = _look(self._folder)
+        if seen is None or seen.holder != holder:
+            return f"the search was taken over by {seen.holder if seen else 'somebody who removed its lease'}", False
+        os.utime(self._folder / LEASE)
+        return "", _read(self._folder / STOP) == holder.token
+
+    def give_back(self, holder: Holder) -> None:
+        """Remove the lease, if it still is this holder's."""
+        seen = _look(self._folder)
+        if seen is not None and seen.holder == holder:
+            for name in (STOP, LEASE):
+                (self._folder / name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, say: Callable[[str], None] = lambda _: None) -> Iterator[Lease]:
+def claim_folder(folder: Path, say: Callable[[str], None] = lambda _: None) -> Iterator[Lease]:
     """Hold a search's folder, making it if need be, so that no second process runs the same search.
 
     Parameters
@@ -156,7 +200,7 @@ def claimed(folder: Path, say: Callable[[str], None] = lambda _: None) -> Iterat
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             seen = _look(folder)
-            raise LedgerError(_explain(folder, seen)) from None
+            raise LedgerError(explain_taken(str(folder), folder.name, seen.holder if seen else None)) from None
         except OSError:  # a file system without locks: the lease alone decides
             pass
         lease = _take(folder, say)
@@ -166,8 +210,8 @@ def claimed(folder: Path, say: Callable[[str], None] = lambda _: None) -> Iterat
             lease.release()
 
 
-def find_holder(folder: Path) -> Holder | None:
-    """Say who runs a search; None if nobody does, as far as can be told without waiting."""
+def find_folder_holder(folder: Path) -> Holder | None:
+    """Say who has the lease in a folder; None if nobody has, as far as can be told without waiting."""
     seen = _look(folder)
     if seen is None or seen.holder is None:
         return None
@@ -178,7 +222,7 @@ def find_holder(folder: Path) -> Holder | None:
     return seen.holder
 
 
-def ask_to_stop(folder: Path, holder: Holder) -> None:
+def ask_folder_to_stop(folder: Path, holder: Holder) -> None:
     """Ask whoever runs a search to end it as ctrl-C would; it looks every other second.
 
     Raises
@@ -187,7 +231,7 @@ def ask_to_stop(folder: Path, holder: Holder) -> None:
         If the folder cannot be written.
     """
     try:
-        _write(folder / STOP, holder.token)
+        write_whole(folder / STOP, holder.token)
     except OSError as error:
         raise LedgerError(f"{folder}: cannot be written ({error.strerror}); stop {holder} by ctrl-C") from error
 
@@ -231,10 +275,10 @@ def _take(folder: Path, say: Callable[[str], None]) -> Lease:
             with (folder / LEASE).open("x") as file:  # of two who try, also over NFS, one alone succeeds
                 file.write(text)
         elif seen.holder is not None and seen.holder.machine == own.machine:
-            _write(folder / LEASE, text)  # the kernel's lock was free: its holder is dead
+            write_whole(folder / LEASE, text)  # the kernel's lock was free: its holder is dead
         else:
             _wait_until_stale(folder, seen, say)
-            _write(folder / LEASE, text)
+            write_whole(folder / LEASE, text)
             time.sleep(_SETTLE_S)
         now = _look(folder)
     except FileExistsError:
@@ -245,9 +289,9 @@ def _take(folder: Path, say: Callable[[str], None]) -> Lease:
             "with --results"
         ) from error
     if now is None or now.holder != own:
-        raise LedgerError(_explain(folder, now))
+        raise LedgerError(explain_taken(str(folder), folder.name, now.holder if now else None))
     (folder / STOP).unlink(missing_ok=True)  # was meant for an earlier one
-    return Lease(folder, own)
+    return Lease(FolderKeeper(folder), own, str(folder))
 
 
 def _wait_until_stale(folder: Path, seen: _Seen, say: Callable[[str], None]) -> None:
@@ -266,18 +310,18 @@ def _wait_until_stale(folder: Path, seen: _Seen, say: Callable[[str], None]) -> 
         if now is None:
             return  # given back meanwhile
         if now != seen:
-            raise LedgerError(_explain(folder, now))
+            raise LedgerError(explain_taken(str(folder), folder.name, now.holder))
 
 
-def _explain(folder: Path, seen: _Seen | None) -> str:
-    holder = (seen and seen.holder) or "a process that has just begun"
+def explain_taken(where: str, name: str, holder: Holder | None) -> str:
+    """Say that a search is another's."""
     return (
-        f"{folder}: this search is being run already, by {holder}; wait for it, stop it with: tuner stop "
-        f"{folder.name}, or give this one another name with --set name=NAME"
+        f"{where}: this search is being run already, by {holder or 'a process that has just begun'}; wait for it, stop "
+        f"it with: tuner stop {name}, or give this one another name with --set name=NAME"
     )
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all.
 
     Raises

@@ -23,16 +23,14 @@ from tuner.errors import LedgerError, SearchNotFoundError
 from tuner.spec import load_text
 from tuner.spec.search import Objective
 from tuner.spec.space import Choice, Config, Distribution, LogInt, LogUniform, Scalar, Space, Uniform
-from tuner.track.journal import open_journal
+from tuner.track.lease import Lease
+from tuner.track.store import find_store, list_searches
 
 Batch: TypeAlias = Callable[[], contextlib.AbstractContextManager[None]]
 State = Literal["running", "paused", "complete", "stopped", "diverged", "failed"]
 End = Literal["complete", "stopped", "diverged", "failed"]
 
-JOURNAL, TENSORBOARD = (
-    "ledger.journal",
-    "tensorboard",
-)  # in a search's folder: the record, and TensorBoard's image of it
+TENSORBOARD = "tensorboard"  # in a search's folder: TensorBoard's image of the record
 FINAL = "final"  # the attribute of what was trained after the search: who contends, and over how many seeds
 _EPOCH = "epoch:"
 _OPTUNA_STATES = {
@@ -299,8 +297,8 @@ class Ledger:
         self._batch = batch
 
     @classmethod
-    def open(cls, folder: Path, *, create: bool = False, guard: Callable[[], None] | None = None) -> Self:
-        """Open the ledger in a search's folder.
+    def open(cls, folder: Path, *, create: bool = False, lease: Lease | None = None) -> Self:
+        """Open the ledger of a search.
 
         Parameters
         ----------
@@ -308,8 +306,8 @@ class Ledger:
             The search's folder; its name is the search's.
         create : bool
             Whether to begin one where there is none.
-        guard : function or None
-            Called before anything is written; raises what forbids it.
+        lease : Lease or None
+            Without it nothing is written; None lets anybody write.
 
         Raises
         ------
@@ -318,15 +316,17 @@ class Ledger:
         LedgerError
             If it cannot be read or written.
         """
-        path = folder / JOURNAL
-        if not create and not path.exists():
-            others = sorted(child.parent.name for child in folder.parent.glob(f"*/{JOURNAL}"))
+        store = find_store(folder)
+        if create:
+            store.begin()
+        elif not store.has_ledger():
+            others = [other.name for other in list_searches(folder.parent)]
             raise SearchNotFoundError(
                 f"no search is called {folder.name!r} in {folder.parent}; "
                 + (f"there are: {', '.join(others)}" if others else "there is none yet: start one with tuner run SPEC")
             )
-        storage, backend = open_journal(path)
-        backend.guard = guard
+        storage, backend = store.open()
+        backend.lease = lease
         return cls(storage, folder.name, backend.batch)
 
     def stages(self) -> list[StageLedger]:

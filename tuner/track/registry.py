@@ -7,6 +7,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from tuner.errors import InputError, TrackingError
+from tuner.track.address import hide_password
 
 ALIAS = "champion"
 PREFIX = "models:/"
@@ -75,10 +76,10 @@ def fetch_model(address: str, tracking_uri: str, file: str, folder: Path) -> tup
     except MlflowException as error:
         if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             raise InputError(
-                f"{address}: MLflow at {tracking_uri} has no such model; write {PREFIX}NAME@{ALIAS} or "
+                f"{address}: MLflow at {hide_password(tracking_uri)} has no such model; write {PREFIX}NAME@{ALIAS} or "
                 f"{PREFIX}NAME/VERSION, or a file, or the name of a search that was finalized"
             ) from error
-        raise TrackingError(f"MLflow at {tracking_uri} does not answer: {error}") from error
+        raise TrackingError(hide_password(f"MLflow at {tracking_uri} does not answer: {error}")) from error
     if "tuner.sha256" not in version.tags:
         raise InputError(f"{address}: a model that tuner finalize registered was expected, this is another")
     return Path(client.download_artifacts(str(version.run_id), file, str(folder))), version.tags["tuner.sha256"]

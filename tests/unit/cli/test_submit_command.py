@@ -28,6 +28,11 @@ def test_a_variable_that_is_not_set_is_refused(monkeypatch: pytest.MonkeyPatch) 
         read_environment(["a b=1"])
 
 
+def test_the_ledger_goes_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNER_STORAGE", "postgresql://me:word@host/db")
+    assert read_environment([]) == {"TUNER_STORAGE": "postgresql://me:word@host/db"}
+
+
 def test_mlflow_goes_along_unless_it_is_a_file_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "word")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")

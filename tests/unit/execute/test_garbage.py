@@ -12,7 +12,7 @@ from test_search_run import measure, open_run
 from tuner.cli import cli
 from tuner.execute.garbage import find_garbage
 from tuner.execute.task import LAST, MODEL
-from tuner.track.lease import claimed
+from tuner.track.lease import claim_folder
 from tuner.track.ledger import Ledger
 
 DAY_S = 86400.0
@@ -64,7 +64,7 @@ def test_a_killed_search_keeps_what_it_needs_to_go_on_and_its_best_models(tmp_pa
 def test_a_search_that_runs_is_not_touched(tmp_path: Path) -> None:
     leave_search(tmp_path / "search")
     assert find_garbage(tmp_path, tmp_path / "none", tmp_path / "none", DAY_S)
-    with claimed(tmp_path / "search"):
+    with claim_folder(tmp_path / "search"):
         assert find_garbage(tmp_path, tmp_path / "none", tmp_path / "none", DAY_S) == []
 
 

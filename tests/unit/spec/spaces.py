@@ -205,6 +205,7 @@ def searches(draw: st.DrawFn, among: st.SearchStrategy[Space | FinishedSearch] |
         tracking=Tracking(mlflow=draw(st.sampled_from(["auto", "off", "http://host:5000", "sqlite:///a b.db"]))),
         tensorboard=TensorBoard(scalars=draw(st.booleans()), graph=draw(st.booleans())),
         notify=draw(st.none() | st.sampled_from(NOTIFY)),
+        storage=draw(st.sampled_from(["auto", "postgresql://me@host:5432/tuner"])),
         first=tuple(first),
         warm_start=tuple(draw(st.lists(NAMES.map("past-{}".format), max_size=2, unique=True))),
     )

@@ -577,6 +577,21 @@ def test_an_address_without_a_password_is_taken(store: str) -> None:
     assert load_text(SEARCH, overrides=[f"tracking.mlflow={store}"]).tracking.mlflow == store
 
 
+@pytest.mark.parametrize(
+    "address", ["postgresql://me:hunter2@host/db", "postgres://host/db?password=hunter2", "postgresql://me:hun/ter2@h"]
+)
+def test_a_password_of_the_ledger_is_refused_and_not_shown(address: str) -> None:
+    faults = find_faults(SEARCH, (f"storage={address}",))
+    assert "TUNER_STORAGE" in faults[0]
+    assert "ter2" not in "".join(faults)
+
+
+def test_the_ledger_is_a_file_or_in_postgresql() -> None:
+    assert load_text(SEARCH).storage == "auto"
+    assert load_text(SEARCH, overrides=["storage=postgresql://me@host/db"]).storage == "postgresql://me@host/db"
+    assert "must be auto or an address such as postgresql://" in find_faults(SEARCH, ("storage=mysql://host/db",))[0]
+
+
 def test_a_sampler_of_one_objective_is_refused_where_there_are_several() -> None:
     overrides = ("objective=[val_accuracy, parameters]", "stages.fine.sampler=gp")
     (fault,) = find_faults(SEARCH, overrides)

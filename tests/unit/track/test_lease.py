@@ -12,7 +12,7 @@ import pytest
 from tuner.errors import LedgerError
 from tuner.track import lease as lease_module
 from tuner.track.journal import open_journal
-from tuner.track.lease import LEASE, Holder, Lease, ask_to_stop, claimed, find_holder
+from tuner.track.lease import LEASE, Holder, Lease, ask_folder_to_stop, claim_folder, find_folder_holder
 from tuner.track.ledger import Ledger
 
 
@@ -32,11 +32,11 @@ def leave_lease(folder: Path, **changes: object) -> Holder:
 
 def test_a_lease_is_given_back_and_can_be_had_again(tmp_path: Path) -> None:
     for _ in range(2):
-        with claimed(tmp_path):
-            holder = find_holder(tmp_path)
+        with claim_folder(tmp_path):
+            holder = find_folder_holder(tmp_path)
             assert holder is not None
             assert holder.pid == os.getpid()
-        assert find_holder(tmp_path) is None
+        assert find_folder_holder(tmp_path) is None
 
 
 def test_a_lease_that_another_machine_renews_is_refused_with_its_holder(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_lease_that_another_machine_renews_is_refused_with_its_holder(tmp_path
     try:
         with (
             pytest.raises(LedgerError, match="process 17 on node7 since 2026-01-02 03:04:05 UTC"),
-            claimed(tmp_path),
+            claim_folder(tmp_path),
         ):
             pytest.fail("two drivers at once")
     finally:
@@ -64,9 +64,9 @@ def test_a_lease_that_nobody_renews_is_taken_over_after_a_while(tmp_path: Path) 
     leave_lease(tmp_path)
     said: list[str] = []
     start = time.monotonic()
-    with claimed(tmp_path, said.append):
+    with claim_folder(tmp_path, said.append):
         assert time.monotonic() - start >= 0.4
-        holder = find_holder(tmp_path)
+        holder = find_folder_holder(tmp_path)
         assert holder is not None
         assert holder.pid == os.getpid()
     assert "process 17 on node7" in said[0]
@@ -76,15 +76,15 @@ def test_a_lease_of_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_pat
     leave_lease(tmp_path)
     holder = dataclasses.replace(Holder.here(), pid=2**22 + 1)
     (tmp_path / LEASE).write_text(json.dumps(dataclasses.asdict(holder)))
-    assert find_holder(tmp_path) is None
+    assert find_folder_holder(tmp_path) is None
     said: list[str] = []
-    with claimed(tmp_path, said.append):
+    with claim_folder(tmp_path, said.append):
         assert said == []
 
 
 def test_a_lease_cut_off_while_it_was_written_is_taken_over_like_any_other(tmp_path: Path) -> None:
     (tmp_path / LEASE).write_text('{"host": "no')
-    with claimed(tmp_path):
+    with claim_folder(tmp_path):
         pass
 
 
@@ -110,20 +110,20 @@ def test_of_many_who_want_a_stale_lease_at_once_one_gets_it(tmp_path: Path) -> N
 
 
 def test_a_driver_whose_lease_was_taken_records_nothing_more(tmp_path: Path) -> None:
-    with claimed(tmp_path) as lease:
-        ledger = Ledger.open(tmp_path, create=True, guard=lease.check)
+    with claim_folder(tmp_path) as lease:
+        ledger = Ledger.open(tmp_path, create=True, lease=lease)
         stage = ledger.begin_stage("only", maximize=True, metric="val_accuracy")
         other = leave_lease(tmp_path)
         time.sleep(0.3)
         with pytest.raises(LedgerError, match="taken over by process 17 on node7"):
             stage.set(ended="complete")
     assert "ended" not in Ledger.open(tmp_path).stages()[0].attributes
-    assert find_holder(tmp_path) == other, "and leaves the other's lease alone"
+    assert find_folder_holder(tmp_path) == other, "and leaves the other's lease alone"
 
 
 def test_a_driver_that_was_held_up_looks_before_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "BEAT_S", 60.0)  # its beat has not come to look
-    with claimed(tmp_path) as lease:
+    with claim_folder(tmp_path) as lease:
         leave_lease(tmp_path)
         time.sleep(0.3)
         with pytest.raises(LedgerError, match="taken over"):
@@ -132,16 +132,16 @@ def test_a_driver_that_was_held_up_looks_before_it_writes(tmp_path: Path, monkey
 
 def test_a_request_to_stop_reaches_the_holder_and_no_later_one(tmp_path: Path) -> None:
     asked = threading.Event()
-    with claimed(tmp_path) as lease:
-        holder = find_holder(tmp_path)
+    with claim_folder(tmp_path) as lease:
+        holder = find_folder_holder(tmp_path)
         assert holder is not None
-        ask_to_stop(tmp_path, holder)
+        ask_folder_to_stop(tmp_path, holder)
         time.sleep(0.3)
         lease.on_stop(asked.set)
         assert asked.is_set(), "also if it was asked before it could"
-    ask_to_stop(tmp_path, holder)
+    ask_folder_to_stop(tmp_path, holder)
     asked.clear()
-    with claimed(tmp_path) as lease:
+    with claim_folder(tmp_path) as lease:
         lease.on_stop(asked.set)
         time.sleep(0.3)
         assert not asked.is_set()
@@ -149,21 +149,20 @@ def test_a_request_to_stop_reaches_the_holder_and_no_later_one(tmp_path: Path) -
 
 def test_a_request_to_stop_interrupts_while_the_lease_is_held(tmp_path: Path) -> None:
     asked = threading.Event()
-    with claimed(tmp_path) as lease:
+    with claim_folder(tmp_path) as lease:
         lease.on_stop(asked.set)
-        holder = find_holder(tmp_path)
+        holder = find_folder_holder(tmp_path)
         assert holder is not None
-        ask_to_stop(tmp_path, holder)
+        ask_folder_to_stop(tmp_path, holder)
         assert asked.wait(5)
 
 
 def test_the_journal_is_written_only_with_leave(tmp_path: Path) -> None:
     storage, backend = open_journal(tmp_path / "journal")
-
-    def forbid() -> None:
-        raise LedgerError("not yours")
-
-    backend.guard = forbid
-    with pytest.raises(LedgerError, match="not yours"):
-        storage.create_new_study([], "one")
+    with claim_folder(tmp_path) as lease:
+        backend.lease = lease
+        leave_lease(tmp_path)
+        time.sleep(0.3)
+        with pytest.raises(LedgerError, match="taken over"):
+            storage.create_new_study([], "one")
     assert (tmp_path / "journal").read_bytes() == b""

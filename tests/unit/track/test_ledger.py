@@ -10,7 +10,8 @@ from optuna.study import StudyDirection
 
 from tuner.errors import LedgerError, SearchNotFoundError
 from tuner.spec import load_text
-from tuner.track.ledger import JOURNAL, Ledger, StageLedger
+from tuner.track.ledger import Ledger, StageLedger
+from tuner.track.store import JOURNAL
 
 SPEC = """\
 name: one

@@ -74,7 +74,7 @@ def test_a_stage_is_written_with_its_best_model(tmp_path: Path) -> None:
     model = tmp_path / "one/checkpoints/only-1/model.pt"
     model.parent.mkdir(parents=True)
     model.write_bytes(b"weights")
-    target = write_artifacts(tmp_path / "one", stage, "model.pt")
+    target = write_artifacts(tmp_path / "one", stage, lambda trial: tmp_path / "one/checkpoints" / trial / "model.pt")
     assert (target / "best/model.pt").read_bytes() == b"weights"
     assert "origin: one/only-1" in (target / "best/config.yaml").read_text()
     assert (target / "spec.yaml").read_text() == SPEC

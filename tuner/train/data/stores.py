@@ -20,7 +20,7 @@ ATTEMPTS = 2
 SCHEMES = "s3://, gs:// or file://"
 
 
-def open_store(address: str) -> tuple[Any, str]:
+def open_store(address: str, what: str = "data.path") -> tuple[Any, str]:
     """Find the file system and the folder in it that an address stands for.
 
     Who is asking is told by the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS
@@ -31,6 +31,8 @@ def open_store(address: str) -> tuple[Any, str]:
     address : str
         ``s3://bucket/folder``, with ``?region=``, ``&endpoint_override=`` and ``&scheme=`` if needed,
         ``gs://bucket/folder`` or ``file:///folder``; or the path of a folder.
+    what : str
+        Where the address was given.
 
     Returns
     -------
@@ -50,18 +52,18 @@ def open_store(address: str) -> tuple[Any, str]:
     folder = f"{parts.netloc.rpartition('@')[2]}{unquote(parts.path)}".rstrip("/")
     if parts.password is not None:
         raise DataError(
-            f"data.path {parts.scheme}://...@{folder}: a password does not belong there; set it in the environment"
+            f"{what} {parts.scheme}://...@{folder}: a password does not belong there; set it in the environment"
         )
     if parts.scheme == "file":
         return fs.LocalFileSystem(), unquote(parts.path)
-    with explained(address):
+    with explained(address, what):
         if parts.scheme == "s3":
             options = {key: values[-1] for key, values in parse_qs(parts.query).items()}
             unknown = set(options) - {"region", "endpoint_override", "scheme"}
             if unknown:
                 raise DataError(
-                    f"data.path {address}: there is no option {min(unknown)}; allowed: "
-                    "region, endpoint_override, scheme"
+                    f"{what} {address.partition('?')[0]}: there is no option {min(unknown)}; allowed: "
+                    "region, endpoint_override, scheme; credentials come from the environment"
                 )
             retry = fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS)
             times = {"connect_timeout": CONNECT_TIMEOUT_S, "request_timeout": REQUEST_TIMEOUT_S}
@@ -69,11 +71,11 @@ def open_store(address: str) -> tuple[Any, str]:
         if parts.scheme in {"gs", "gcs"}:
             is_public = parts.username == "anonymous"
             return fs.GcsFileSystem(anonymous=is_public, retry_time_limit=timedelta(seconds=RETRIED_S)), folder
-    raise DataError(f"data.path {address}: must be a folder or begin with {SCHEMES}, found {parts.scheme}://")
+    raise DataError(f"{what} {address}: must be a folder or begin with {SCHEMES}, found {parts.scheme}://")
 
 
 @contextmanager
-def explained(address: str) -> Iterator[None]:
+def explained(address: str, what: str = "data.path") -> Iterator[None]:
     """Turn what a store answers into an error that says which it was.
 
     Raises
@@ -85,7 +87,7 @@ def explained(address: str) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowException, ValueError) as error:
         raise DataError(
-            f"data.path {address}: cannot be read ({error}); correct the address, see that this machine "
+            f"{what} {address}: cannot be read ({error}); correct the address, see that this machine "
             "reaches the store, and give the credentials in the environment"
         ) from error
 
