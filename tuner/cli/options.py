@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import importlib.util
 import os
 import re
 from collections.abc import Callable
@@ -156,3 +157,15 @@ def find_webhook(notify: Notify | None) -> str | None:
     if not re.fullmatch(r"https?://[^\s/]+\S*", address):
         raise InputError("notify.webhook: what it comes to is no http or https address; set the variable to all of it")
     return address
+
+
+def need_package(name: str, package: str, extra: str) -> None:
+    """See that a package is there.
+
+    Raises
+    ------
+    InputError
+        If it is not.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise InputError(f"{name} is not installed here; install it with: pip install 'tuner[{extra}]'")

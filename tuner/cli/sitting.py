@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import click
 
-from tuner.cli.options import cache_option, choose_tracking_uri, find_webhook, results_option
+from tuner.cli.options import cache_option, choose_tracking_uri, find_webhook, need_package, results_option
 from tuner.spec.search import SearchSpec
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -52,6 +52,8 @@ def sit(
     from tuner.execute.experiment import Surroundings, put_aside, run_search
     from tuner.track.provenance import read_provenance
 
+    if spec.tracking.wandb != "off":
+        need_package("Weights & Biases", "wandb", "wandb")
     uri, webhook = choose_tracking_uri(spec.tracking.mlflow), find_webhook(spec.notify)
     provenance = read_provenance(Path.cwd())
     around = Surroundings(results.absolute(), cache.absolute(), uri, ray_address, provenance, is_checked, webhook)

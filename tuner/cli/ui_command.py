@@ -1,7 +1,6 @@
 """``tuner ui``."""
 
 import contextlib
-import importlib.util
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import choose_tracking_uri, find_tracking_uri, results_option
+from tuner.cli.options import choose_tracking_uri, find_tracking_uri, need_package, results_option
 from tuner.errors import InputError, RunError, SearchNotFoundError
 
 _STARTS_WITHIN_S = 120.0
@@ -98,7 +97,7 @@ def open_tensorboard(search: str | None, results: Path, port: int) -> None:
     SearchNotFoundError
         If nothing was written for it.
     """
-    _need("TensorBoard", "tensorboard", "tensorboard")
+    need_package("TensorBoard", "tensorboard", "tensorboard")
     from tuner.track.ledger import TENSORBOARD
 
     folder = results if search is None else results / search / TENSORBOARD
@@ -122,7 +121,7 @@ def open_dashboard(search: str | None, results: Path, port: int) -> None:
     InputError
         If it is not installed, or no search is named.
     """
-    _need("Optuna's dashboard", "optuna_dashboard", "dashboard")
+    need_package("Optuna's dashboard", "optuna_dashboard", "dashboard")
     from tuner.track.ledger import Ledger
 
     if search is None:
@@ -132,18 +131,6 @@ def open_dashboard(search: str | None, results: Path, port: int) -> None:
     command = ["tuner.track.dashboard_main", str(folder), str(port)]
     with _served("Optuna's dashboard", command, port, "/dashboard", os.environ) as server:
         server.wait()
-
-
-def _need(name: str, package: str, extra: str) -> None:
-    """See that a package is there.
-
-    Raises
-    ------
-    InputError
-        If it is not.
-    """
-    if importlib.util.find_spec(package) is None:
-        raise InputError(f"{name} is not installed here; install it with: pip install 'tuner[{extra}]'")
 
 
 @contextlib.contextmanager

@@ -260,7 +260,7 @@ def mirrored(
     spec: SearchSpec, folder: Path, around: Surroundings, watcher: Watcher
 ) -> Iterator[MirrorProcess | NoMirror]:
     """Keep the images like the ledger for as long as the block lasts, and see at its end whether they are whole."""
-    if around.tracking_uri is None and not spec.tensorboard.scalars:
+    if around.tracking_uri is None and not spec.tensorboard.scalars and spec.tracking.wandb == "off":
         yield NoMirror()
         return
     fetch_artifacts(folder)  # another machine may have made them

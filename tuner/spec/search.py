@@ -224,6 +224,12 @@ class Tracking(SpecModel):
         default="auto",
         description="auto: MLFLOW_TRACKING_URI or sqlite:///mlflow.db; off; or a tracking server's address.",
     )
+    wandb: str = Field(
+        default="off",
+        min_length=1,
+        description="The project in Weights & Biases that gets a run a trial too, or off. Key, entity and mode come "
+        "from W&B's own variables of the environment, such as WANDB_API_KEY and WANDB_MODE.",
+    )
 
 
 class TensorBoard(SpecModel):

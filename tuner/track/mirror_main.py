@@ -1,8 +1,8 @@
 """The mirror's process: ``python -m tuner.track.mirror_main FOLDER``; the end of standard input ends it.
 
-It keeps every image of the ledger that the search asks for: MLflow's, if it is given an address, and TensorBoard's. One
-that is away holds up no other. MLflow's address comes in the environment: it may hold a password, and arguments stand
-in the list of processes.
+It keeps every image of the ledger that the search asks for: MLflow's, if it is given an address, TensorBoard's, and
+that in Weights & Biases. One that is away holds up no other. MLflow's address comes in the environment: it may hold a
+password, and arguments stand in the list of processes.
 """
 
 import contextlib
@@ -119,6 +119,10 @@ def open_images(ledger: Ledger, folder: Path, tracking_uri: str | None) -> Itera
         yield Mirror(ledger, folder, tracking_uri)
     if asked is not None and asked.tensorboard.scalars:
         yield _open_board(ledger, folder)
+    if asked is not None and asked.tracking.wandb != "off":
+        from tuner.track.wandb_runs import WandbRuns
+
+        yield WandbRuns(ledger, folder, asked.tracking.wandb)
 
 
 def _open_board(ledger: Ledger, folder: Path) -> Image:
