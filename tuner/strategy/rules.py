@@ -384,10 +384,12 @@ class PromiseRule:
             return waiting[best] if goes_on else None, ""
         others = max([new, *promises[1:].tolist()])
         text = self._explain(forecast, history, arrived, promises[0] + math.log(PATIENCE), others)
+        if best == 0 and promises[0] > new and not goes_on:
+            text += ", but the stage's epochs are spent, or kept for trials that have not begun"
         return waiting[best] if goes_on else None, text
 
     def _explain(self, forecast: Forecast, history: History, number: int, own: float, other: float) -> str:
         trial = history.own[number]
         value, expected = self._sign * trial.values[-1], self._sign * forecast.expect([trial.config])[0]
-        share = math.exp(min(own - other, 50.0))
-        return f"{value:.4g} so far and {expected:.4g} expected at the end: {share:.2g} times what else promises most"
+        share = f"{math.exp(own - other):.2g}" if own - other < math.log(100) else "over 100"
+        return f"{value:.4g} so far and {expected:.4g} expected at the end: {share} times what else promises most"
