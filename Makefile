@@ -19,7 +19,7 @@ demo: install
 
 test: $(VENV)/.developing
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal tests/unit tests/golden
-	$(BIN)/python -m pytest tests/integration tests/end_to_end
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/integration tests/end_to_end
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .

@@ -20,11 +20,13 @@ from tuner.spec.dump import write_yaml
 from tuner.spec.yaml_tree import parse_yaml, to_plain
 
 
+@settings(max_examples=50)
 @given(searches())
 def test_a_search_that_is_written_loads_to_the_equal_search(spec: SearchSpec) -> None:
     assert load_text(dump_spec(spec)) == spec
 
 
+@settings(max_examples=50)
 @given(searches(FINISHED), spaces())
 def test_a_search_whose_finished_search_was_looked_up_is_written_as_one_that_loads(
     spec: SearchSpec, space: Space
