@@ -60,13 +60,17 @@ def main() -> None:
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         futures: list[Future[dict[str, Any]]] = [pool.submit(run, key) for key in todo]
         for future in as_completed(futures):
+            if (error := future.exception()) is not None:
+                print(f"a search failed, and is left out: {type(error).__name__}: {error}", flush=True)
+                continue
             rows.append(future.result())
             if time.monotonic() - written >= WRITE_EVERY_S:
                 merge(rows, given.output)
                 rows, written = [], time.monotonic()
     if rows:
         merge(rows, given.output)
-    show(asked, read(given.output))
+    rows_of_all = read(given.output)
+    show([key for key in asked if key in rows_of_all], rows_of_all)
 
 
 def show(asked: list[Key], rows: dict[Key, dict[str, Any]]) -> None:

@@ -197,5 +197,5 @@ def choosing(values: dict[str, object], parameter: Parameter) -> Scalar:
     if num_steps(parameter) is not None:
         return on_grid(distribution, round(value))
     if isinstance(distribution, Int | LogInt):
-        return round(value)
+        return min(max(round(value), distribution.low), distribution.high)  # Syne Tune's BOHB goes below now and then
     return min(max(float(value), distribution.low), distribution.high)  # what a round trip through a logarithm adds
