@@ -27,6 +27,7 @@ stages:
   coarse: {trials: 12, max_epochs: 2, halving: none}
   fine: {trials: 6, max_epochs: 2, halving: none, narrow: none}
 resources: {trials_at_once: 2, gpus: 0}
+tensorboard: {scalars: false}
 """
 
 

@@ -74,9 +74,10 @@ class MirrorProcess:
             Whether all images have everything now.
         """
         self.finish()
-        assert self._process is not None, "started to finish"
+        assert self._process is not None and self._process.stdout is not None, "started to finish"
         complete = self._process.wait() == 0
         self._listen()
+        self._process.stdout.close()
         return complete
 
     def _start(self) -> None:
