@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test lint format install clean help
 help:
-	@echo "make demo     a whole search on real images: coarse, narrowed, fine, finalized (a few minutes on two cores)"
+	@echo "make demo     a whole search on real images: checked, coarse, narrowed, fine, finalized (some minutes on two cores)"
 	@echo "make test     all tests"
 	@echo "make lint     style, format, types and layers"
 	@echo "make format   mend style and format"
@@ -13,6 +13,7 @@ help:
 	@echo "make clean    remove $(VENV); results stay"
 
 demo: install
+	$(BIN)/tuner check search_spaces/coarse.yaml
 	$(BIN)/tuner run search_spaces/coarse.yaml
 	$(BIN)/tuner finalize digits --top 2 --seeds 2 || test $$? -eq 2 # a demo that ran before has opened the test set
 	$(BIN)/tuner report digits
