@@ -15,61 +15,51 @@ Then 1, 2, 4 and 8 processes of ours at once on the same GPU, in both precisions
 
 import argparse
 import json
-import multiprocessing
 import os
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from throughput import BATCH, NETWORKS, PADDING, PilImages, build_textbook, read_pil
+from throughput import (
+    BATCH,
+    NETWORKS,
+    Piece,
+    PilImages,
+    build_ours,
+    build_textbook,
+    measure_processes,
+    read_pil,
+    time_piece,
+)
 from torch import nn
 
-from tuner.spec.hyperparameters import Architecture, Hyperparameters, ResNet
+from tuner.spec.hyperparameters import ResNet
 from tuner.spec.search import DataSpec
-from tuner.train.data import ImageSplits, load_splits
+from tuner.train.data import load_splits
 from tuner.train.loop import Trainer
 
 NETWORKS["resnet18"] = ResNet(depth=18)
 WORKERS = 8
 SHARING = (1, 2, 4, 8)
 PRECISIONS = ("bfloat16", "float32")
-Piece = Callable[[int], None]
 
 
-def time_piece(piece: Piece, batches: int) -> float:
-    """Return images a second."""
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    piece(batches)
-    torch.cuda.synchronize()
-    return batches * BATCH / (time.perf_counter() - start)
+def finished(piece: Piece) -> Piece:
+    """Let a piece end only when the GPU has done all of it."""
 
+    def run(batches: int) -> None:
+        piece(batches)
+        torch.cuda.synchronize()
 
-def build_ours(architecture: Architecture, splits: ImageSplits, **options: Any) -> tuple[Trainer, Piece]:
-    """Return the real loop; an epoch of it is a piece."""
-    given = Hyperparameters(
-        architecture=architecture, batch_size=BATCH, crop_padding=PADDING, flip=True, l2=1e-4, **options
-    )
-    trainer = Trainer(given, splits, max_epochs=10_000, seed=0, device="cuda")
-    none = {"val_loss": 0.0, "val_accuracy": 0.0, "val_top5_accuracy": None, "val_superclass_accuracy": None}
-    trainer._validate = lambda: none  # type: ignore[method-assign, assignment, return-value]
-    rows, epochs = trainer._train_rows, trainer.epochs()
-
-    def piece(batches: int) -> None:
-        trainer._train_rows = rows[: batches * BATCH]
-        trainer._steps = [batches] * trainer.max_epochs
-        next(epochs)
-
-    return trainer, piece
+    return run
 
 
 def build_limit(trainer: Trainer) -> Piece:
     """Return the barest loop around a trainer's network."""
-    images, labels = trainer._feed.gather(torch.arange(BATCH))
+    images, labels = trainer.feed.gather(torch.arange(BATCH))
     network = trainer.classifier.train()
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, fused=True)
 
@@ -119,39 +109,14 @@ def build_pil(name: str, dataset: PilImages, *, is_fast: bool) -> Piece:
     return piece
 
 
-def train_elsewhere(
-    name: str, precision: str, data: DataSpec, cache: Path, batches: int, barrier: Any, speeds: Any
-) -> None:
-    """Be a process that trains one trial."""
-    torch.set_num_threads(1)
-    _, piece = build_ours(NETWORKS[name], load_splits(data, cache), precision=precision)
-    piece(batches)
-    barrier.wait()
-    speeds.put(time_piece(piece, 2 * batches))
-
-
-def measure_sharing(name: str, precision: str, data: DataSpec, cache: Path, batches: int, count: int) -> float:
-    """Return images a second of several trials at once, together."""
-    context = multiprocessing.get_context("spawn")
-    barrier, speeds = context.Barrier(count), context.Queue()
-    arguments = (name, precision, data, cache, batches, barrier, speeds)
-    processes = [context.Process(target=train_elsewhere, args=arguments) for _ in range(count)]
-    for process in processes:
-        process.start()
-    total: float = sum(speeds.get(timeout=120) for _ in processes)
-    for process in processes:
-        process.join()
-    return total
-
-
 def measure(folder: Path, cache: Path, name: str, repeats: int, batches: int) -> dict[str, Any]:
     """Let all contestants take turns with one network, then trials share the GPU."""
     data = DataSpec(name="parquet", path=str(folder), label_column="fine_label", validation=0.1)
     splits = load_splits(data, cache)
     dataset = read_pil(folder, splits)
     pieces = {
-        **{f"ours_{one}": build_ours(NETWORKS[name], splits, precision=one)[1] for one in PRECISIONS},
-        "limit": build_limit(build_ours(NETWORKS[name], splits, precision="bfloat16")[0]),
+        **{f"ours_{one}": build_ours(name, splits, device="cuda", precision=one)[1] for one in PRECISIONS},
+        "limit": build_limit(build_ours(name, splits, device="cuda", precision="bfloat16")[0]),
         "pil": build_pil(name, dataset, is_fast=False),
         "pil_amp": build_pil(name, dataset, is_fast=True),
     }
@@ -160,15 +125,16 @@ def measure(folder: Path, cache: Path, name: str, repeats: int, batches: int) ->
     speeds: dict[str, list[float]] = {contestant: [] for contestant in pieces}
     for _ in range(repeats):
         for contestant, piece in pieces.items():
-            speeds[contestant].append(time_piece(piece, batches))
+            speeds[contestant].append(time_piece(finished(piece), batches))
     del pieces
     return {
         "images_per_second": {other: [round(one) for one in values] for other, values in speeds.items()},
         "sharing": {
-            precision: {
-                count: round(measure_sharing(name, precision, data, cache, batches, count)) for count in SHARING
+            one: {
+                count: round(measure_processes(name, data, cache, batches, count, device="cuda", precision=one))
+                for count in SHARING
             }
-            for precision in PRECISIONS
+            for one in PRECISIONS
         },
     }
 
@@ -179,7 +145,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the folder with CIFAR-100's train.parquet")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--batches", type=int, default=60, help="batches a piece")
+    parser.add_argument("--batches", type=int, default=40, help="batches a piece")
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     warnings.filterwarnings("ignore")

@@ -38,6 +38,7 @@ space:
 stages:
   only: {{trials: {TRIALS}, max_epochs: {EPOCHS}, sampler: tpe, halving: {{min_epochs: {EPOCHS}}}}}
 resources: {{gpus: 0, trials_at_once: {SLOTS}}}
+tensorboard: {{scalars: false}}
 """
 
 

@@ -59,12 +59,12 @@ def time_piece(piece: Piece, batches: int) -> float:
     return batches * BATCH / (time.perf_counter() - start)
 
 
-def build_ours(name: str, splits: ImageSplits, **options: Any) -> tuple[Trainer, Piece]:
+def build_ours(name: str, splits: ImageSplits, *, device: str = "cpu", **options: Any) -> tuple[Trainer, Piece]:
     """Return the real loop; an epoch of it is a piece."""
     given = Hyperparameters(
         architecture=NETWORKS[name], batch_size=BATCH, crop_padding=PADDING, flip=True, l2=1e-4, **options
     )
-    trainer = Trainer(given, splits, max_epochs=10_000, seed=0)
+    trainer = Trainer(given, splits, max_epochs=10_000, seed=0, device=device)
     trainer._validate = lambda: {  # type: ignore[method-assign]
         "val_loss": 0.0,
         "val_accuracy": 0.0,
@@ -84,7 +84,7 @@ def build_ours(name: str, splits: ImageSplits, **options: Any) -> tuple[Trainer,
 def build_limit(name: str, splits: ImageSplits) -> Piece:
     """Return the barest loop around our network."""
     trainer, _ = build_ours(name, splits)
-    images, labels = trainer._feed.gather(torch.arange(BATCH))
+    images, labels = trainer.feed.gather(torch.arange(BATCH))
     network = trainer.classifier.train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4, fused=True)
 
@@ -266,29 +266,31 @@ def measure_input_share(trainer: Trainer, piece: Piece, batches: int) -> float:
 
         return run
 
-    gather, augment = trainer._feed.gather, trainer._augment
-    trainer._feed.gather, trainer._augment = timed(gather), timed(augment)  # type: ignore[method-assign]
+    gather, augment = trainer.feed.gather, trainer._augment
+    trainer.feed.gather, trainer._augment = timed(gather), timed(augment)  # type: ignore[method-assign]
     start = time.perf_counter()
     piece(batches)
     share = spent / (time.perf_counter() - start)
-    trainer._feed.gather, trainer._augment = gather, augment  # type: ignore[method-assign]
+    trainer.feed.gather, trainer._augment = gather, augment  # type: ignore[method-assign]
     return share
 
 
-def train_elsewhere(name: str, data: DataSpec, cache: Path, batches: int, barrier: Any, speeds: Any) -> None:
+def train_elsewhere(
+    name: str, options: dict[str, Any], data: DataSpec, cache: Path, batches: int, barrier: Any, speeds: Any
+) -> None:
     """Be a process that trains one trial."""
     torch.set_num_threads(1)
-    _, piece = build_ours(name, load_splits(data, cache))
+    _, piece = build_ours(name, load_splits(data, cache), **options)
     piece(batches)
     barrier.wait()
     speeds.put(time_piece(piece, 6 * batches))
 
 
-def measure_processes(name: str, data: DataSpec, cache: Path, batches: int, count: int) -> float:
+def measure_processes(name: str, data: DataSpec, cache: Path, batches: int, count: int, **options: Any) -> float:
     """Return images a second of several trials at once, together."""
     context = multiprocessing.get_context("spawn")
     barrier, speeds = context.Barrier(count), context.Queue()
-    arguments = (name, data, cache, batches, barrier, speeds)
+    arguments = (name, options, data, cache, batches, barrier, speeds)
     processes = [context.Process(target=train_elsewhere, args=arguments) for _ in range(count)]
     for process in processes:
         process.start()
