@@ -19,6 +19,8 @@ def test_ray_that_starts_here_listens_on_loopback_only() -> None:
         processes = [me, *(child for child in me.children(recursive=True) if child not in others)]
         names = {process.name() for process in processes}
         assert {"raylet", "gcs_server"} <= names
+        commands = " ".join(" ".join(process.cmdline()) for process in processes)
+        assert "monitor.py" not in commands, "neither the autoscaler nor what carries workers' logs"
         listening = {
             (process.name(), connection.laddr.ip)
             for process in processes

@@ -130,7 +130,7 @@ class Notifier:
                 now = time.monotonic()
                 due = {kind: self._sent_at.get(kind, -math.inf) + self._quiet_s for kind in self._waiting}
                 for kind, at in sorted(due.items(), key=lambda one: (one[0] == "end", one[1])):
-                    if self._is_closing or at <= now:
+                    if self._is_closing or "end" in self._waiting or at <= now:
                         return self._waiting.pop(kind)
                 if self._is_closing:
                     return None

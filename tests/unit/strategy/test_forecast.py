@@ -29,7 +29,7 @@ from tuner.strategy.forecast import (
 from tuner.strategy.gaussian_process import Hyperparameters, MultiRungProcess
 from tuner.strategy.gaussian_sampler import GaussianSampler
 from tuner.strategy.history import History
-from tuner.strategy.rules import ForecastRule, PromiseRule, Rule
+from tuner.strategy.rules import ForecastRule, PromiseRule, Room, Rule
 from tuner.strategy.simulate import Curve, Job, Search, simulate
 from tuner.strategy.trial_view import STAGE_BEFORE, State, TrialView
 
@@ -199,6 +199,15 @@ class TestTheRule:
         assert decision.state == "stopped"
         assert decision.reason.startswith("stopped at epoch 1: 0.1 so far and ")
         assert text in decision.reason
+
+    @pytest.mark.parametrize("may_go_on", [True, False])
+    def test_the_most_promising_trial_is_told_if_it_is_the_epochs_that_are_spent(self, *, may_go_on: bool) -> None:
+        rule = PromiseRule(build_model(), seed=0)
+        arrived = TrialView(99, {"x": 0.5, "y": 0.5}, (0.99,), "running")
+        history = History([*make_past(12, 10), arrived], rungs=RUNGS)
+        chosen, text = rule.choose(history, Room(may_begin=False, may_go_on=may_go_on), 99)
+        assert chosen == (99 if may_go_on else None)
+        assert ("the stage's epochs are spent" in text) == (not may_go_on)
 
     def test_trials_can_be_stopped_before_any_is_complete(self) -> None:
         judge = Judge(Halving(min_peers=1), 9, rule=PromiseRule(build_model(), seed=0))

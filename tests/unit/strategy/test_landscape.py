@@ -1,10 +1,13 @@
 import math
 
 import numpy as np
+import pytest
 from driver import SPACE
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tuner.spec.space import Config
+from tuner.strategy import landscape as landscape_module
 from tuner.strategy.draws import draw
 from tuner.strategy.landscape import Landscape
 
@@ -31,6 +34,29 @@ def test_a_larger_network_gets_further_and_more_epochs_help_whatever_is_drawn() 
     assert min(gains) > -0.02
     assert np.mean(gains) > 0.02
     assert np.mean(growths) > 0.1
+
+
+def test_what_can_be_reached_is_unknown_and_large_learning_rates_diverge_in_some_guesses() -> None:
+    configs = [draw(SPACE, np.random.default_rng(seed)) | {"learning_rate": 0.01} for seed in range(40)]
+    largest = configs[0] | {"learning_rate": max(config["learning_rate"] for config in map(draw_one, range(200)))}
+    reached, diverged = [], []
+    for seed in range(40):
+        landscape = Landscape(SPACE, np.random.default_rng(seed))
+        reached.append(max(np.nanmax(landscape.draw_skills(config, 1.0, 27)) for config in configs))
+        diverged.append(bool(np.isnan(landscape.draw_skills(largest, 1.0, 27)).any()))
+    assert max(reached) - min(reached) > 0.3
+    assert 0.2 < np.mean(diverged) < 0.8
+
+
+def test_nothing_gets_further_than_the_best_that_a_guess_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landscape_module, "TOP", (0.2, 0.2))
+    monkeypatch.setattr(landscape_module, "SLOPE", (0.01, 0.01))
+    skills = Landscape(SPACE, np.random.default_rng(0)).draw_skills(draw_one(1) | {"learning_rate": 0.01}, 1.0, 27)
+    assert 0.15 < skills.max() < 0.2 + 5 * landscape_module.NOISE
+
+
+def draw_one(seed: int) -> Config:
+    return draw(SPACE, np.random.default_rng(seed))
 
 
 def test_one_guess_differs_from_another_in_what_is_good() -> None:
