@@ -116,8 +116,8 @@ def test_the_measures_are_those_of_the_model_on_the_test_images(
     from tuner.spec.search import DataSpec
     from tuner.train.data import Opening, open_images, prepare, prepare_test
 
-    cache, data = place / "cache", DataSpec(name="digits")
-    test = open_images(prepare_test(data, cache, prepare(data, cache), Opening(print)))
+    cache, data, opening = place / "cache", DataSpec(name="digits"), Opening(lambda: None)
+    test = open_images(prepare_test(data, cache, prepare(data, cache), opening), opening)
     (place / "images").mkdir()
     paths = [f"images/{i}.png" for i in range(len(test.labels))]
     for path, pixels in zip(paths, test.images, strict=True):

@@ -83,7 +83,7 @@ def reach_verdict(
     opening = Opening(lambda: _record_opening(ledger, final, is_again=is_again))
     say("the test set is opened, and the ledger says so")
     test_data = prepare_test(spec.data, cache, train_data, opening)
-    test = open_images(test_data)
+    test = open_images(test_data, opening)
     kept = {trial.name: predict(load_model(_model_path(folder, trial))[0], test.images) for trial in (*members, chosen)}
     hits = {contender["name"]: _find_hits(folder, trials, test, kept) for contender, trials in ranked}
     measures = measure(kept[chosen.name], test.labels, splits.superclasses)
