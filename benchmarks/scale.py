@@ -2,7 +2,7 @@
 
 The default search of one stage on the made-up clock, with 1,000 workers and 10,000 trials, on a problem whose learning
 curves are known; nothing is trained. All that the search does between two epochs is timed, suggestions and judgements
-alike: the model is asked once after what came to a rung, by whichever of the two comes first. Compared is what decisions
+alike: the model is asked once after what came to a rung, by whichever of them is first. Compared is what decisions
 took while the 1,000th trial and its neighbours began, and while the last ones did.
 
     python benchmarks/scale.py --output benchmarks/results/scale.json
