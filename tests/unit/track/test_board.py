@@ -68,6 +68,19 @@ def test_what_a_later_stage_has_fixed_has_its_value_in_its_trials(tmp_path: Path
     assert (start.hparams["architecture"].string_value, start.hparams["dropout"].number_value) == ("lenet", 0.25)
 
 
+def test_a_trial_that_waits_at_its_rung_has_not_ended(tmp_path: Path) -> None:
+    (stage,) = make_up(tmp_path / "made-up", 2, "coarse").stages()
+    number = stage.start(stage.space, stage.trials()[0].config, 0)
+    stage.record_epoch(number, 1, {"epoch": 1, "val_accuracy": 0.5}, 0.5)
+    stage.pause(number, 1, "waits")
+    open_board(tmp_path / "made-up").sync()
+    folder = tmp_path / "made-up/tensorboard" / f"coarse-{number}"
+    assert "_hparams_/session_end_info" not in read(folder).summary_metadata
+    stage.end(number, "stopped", "enough", 0.5)
+    open_board(tmp_path / "made-up").sync()
+    assert "_hparams_/session_end_info" in read(folder).summary_metadata
+
+
 def test_whoever_goes_on_adds_what_is_missing_and_nothing_twice(tmp_path: Path) -> None:
     (stage,) = make_up(tmp_path / "made-up", 2, "coarse").stages()
     number = stage.start(stage.space, stage.trials()[0].config, 0)
