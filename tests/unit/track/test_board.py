@@ -7,6 +7,7 @@ import pytest
 from made_up import SPEC, make_up
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.metadata import (
+    parse_experiment_plugin_data,
     parse_session_end_info_plugin_data,
     parse_session_start_info_plugin_data,
 )
@@ -50,8 +51,14 @@ def test_tensorboard_reads_what_the_ledger_has(tmp_path: Path) -> None:
         assert ("architecture.simple_cnn.depth" in start.hparams) == (kind == "simple_cnn")
         content = run.SummaryMetadata("_hparams_/session_end_info").plugin_data.content
         assert parse_session_end_info_plugin_data(content).status == (2 if trial.state == "diverged" else 1)
+        assert parse_session_end_info_plugin_data(content).end_time_secs == trial.ended.timestamp()
+        assert start.start_time_secs == trial.started.timestamp()
+        assert "timestamp" not in run.Tags()["scalars"]
     experiment = read(tmp_path / "made-up/tensorboard").SummaryMetadata("_hparams_/experiment")
-    assert b"learning_rate" in experiment.plugin_data.content
+    compared = {one.name: one for one in parse_experiment_plugin_data(experiment.plugin_data.content).hparam_infos}
+    assert {"stage", "architecture", "learning_rate", "l2"} < set(compared)
+    assert list(compared["architecture"].domain_discrete) == ["simple_cnn", "lenet"]
+    assert len(compared) == len(parse_experiment_plugin_data(experiment.plugin_data.content).hparam_infos), "each once"
 
 
 def test_what_a_later_stage_has_fixed_has_its_value_in_its_trials(tmp_path: Path) -> None:
