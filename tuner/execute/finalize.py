@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tuner.errors import InputError, RunError, SearchNotFoundError
-from tuner.execute.experiment import Surroundings, Watcher, mirror_rest, run_stages
+from tuner.execute.experiment import Surroundings, Watcher, mirrored, run_stages
 from tuner.execute.task import Manner, TrainFunction
 from tuner.spec import load_text
 from tuner.spec.search import Limits, SearchSpec, Stage
@@ -106,8 +106,9 @@ def finalize_search(
             retrained = ledger.stage(f"{final.name}{RETRAINED}")
         from tuner.execute.verdict import reach_verdict  # torch takes seconds to import
 
-        reach_verdict(spec, ledger, final, retrained, folder, around.cache, is_again=request.again, say=watcher.say)
-        mirror_rest(spec, folder, around, watcher)
+        with mirrored(spec, folder, around, watcher) as mirror:
+            reach_verdict(spec, ledger, final, retrained, folder, around.cache, is_again=request.again, say=watcher.say)
+            mirror.notice()
     return "complete"
 
 
