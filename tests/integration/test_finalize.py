@@ -174,6 +174,7 @@ def test_a_trial_is_reproduced_to_the_last_digit(outcome: dict[str, Any], run: T
     done = run("reproduce", "quick", "--stage", "final-1-retrained")
     assert done.returncode == 0, done.stderr
     assert "every number of every epoch is the same" in done.stdout
+    assert "host was" not in done.stdout + done.stderr
 
 
 def test_the_report_shows_what_the_test_set_said(outcome: dict[str, Any], run: Tuner, place: Path) -> None:
