@@ -20,7 +20,7 @@ demo: install
 
 test: $(VENV)/.developing
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal tests/unit tests/golden
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/integration tests/end_to_end
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/end_to_end tests/integration
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .

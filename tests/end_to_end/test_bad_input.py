@@ -133,7 +133,7 @@ def test_an_mlflow_server_that_is_not_there_stops_nothing(tuner: Tuner, small: P
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
-    quick = ("--set", "stages.coarse.trials=2", "--set", "stages.fine.trials=1")
+    quick = ("--set", "stages.coarse.trials=2", "--set", "stages.fine.trials=1", "--set", "resources.trials_at_once=1")
     done = tuner("run", str(small), *quick, MLFLOW_TRACKING_URI=address)
     assert done.returncode == 0, done.stderr
     assert address in done.stdout

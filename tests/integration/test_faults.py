@@ -103,7 +103,7 @@ def test_a_search_is_stopped_from_elsewhere_gone_on_with_by_name_and_extended(
     tuner: Tuner, small: Path, tmp_path: Path, cache: Path
 ) -> None:
     folder = tmp_path / "results/small"
-    untracked = ("--set", "tracking.mlflow=off")
+    untracked = ("--set", "tracking.mlflow=off", "--set", "resources.trials_at_once=1")
     driver = subprocess.Popen(
         [TUNER, "run", str(small), *untracked],
         cwd=tmp_path,

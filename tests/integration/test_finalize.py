@@ -38,7 +38,7 @@ space:
   learning_rate: {loguniform: [1e-2, 0.2]}
 stages:
   coarse: {trials: 4, max_epochs: 3, halving: none, sampler: random}
-resources: {gpus: 0}
+resources: {gpus: 0, trials_at_once: 1}
 """
 SETTINGS = ("--top", "2", "--seeds", "2", "--retrain")
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(900)  # several processes start one after the o
 Tuner = Callable[..., "subprocess.CompletedProcess[str]"]
 PLANTED = "planted-secret-4711"
 # more trials than a test waits for
-ENDLESS = ("stages.coarse.trials=4000", "stages.coarse.max_epochs=81")
+ENDLESS = ("stages.coarse.trials=4000", "stages.coarse.max_epochs=81", "resources.trials_at_once=1")
 
 
 @pytest.fixture

@@ -1,7 +1,11 @@
 """MLflow as an image of the ledger, on a real store."""
 
+import os
+import shutil
 import socket
 import subprocess
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +20,7 @@ from tuner.spec import load_text
 from tuner.track import mirror as mirror_module
 from tuner.track.ledger import Ledger, StageLedger
 from tuner.track.mirror import Mirror, find_comparison
+from tuner.track.mirror_main import mirror_until_told
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # MLflow's own
 
@@ -27,9 +32,18 @@ stages: {only: {trials: 3, max_epochs: 3, halving: none}}
 """
 
 
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of MLflow's with nothing in it, which takes seconds to make."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
-def stage(tmp_path: Path) -> StageLedger:
+def stage(tmp_path: Path, empty_store: Path) -> StageLedger:
     """A stage with one complete and one running trial."""
+    shutil.copy(empty_store, tmp_path)
     (tmp_path / "one").mkdir()
     ledger = Ledger.open(tmp_path / "one", create=True)
     attributes = {"spec": SPEC, "asked": SPEC, "metric": "val_accuracy", "narrowing": [], "search_id": "a", "seed": 3}
@@ -226,6 +240,29 @@ def test_a_store_that_cannot_be_reached_is_a_tracking_error(
     mirror = Mirror(Ledger.open(tmp_path / "one"), tmp_path / "one", "http://127.0.0.1:9")
     with pytest.raises(TrackingError, match=r"127\.0\.0\.1:9"):
         mirror.sync()
+
+
+def test_a_server_that_is_away_when_the_training_ends_is_not_waited_for(
+    stage: StageLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    source, sink = os.pipe()
+    ended: list[float] = []
+
+    def end_once_it_was_missed() -> None:
+        while "the search goes on" not in capsys.readouterr().out:
+            time.sleep(0.05)
+        ended.append(time.monotonic())
+        os.close(sink)
+
+    training = threading.Thread(target=end_once_it_was_missed)
+    training.start()
+    with os.fdopen(source) as told:
+        assert not mirror_until_told(tmp_path / "one", "http://127.0.0.1:9", told)
+    took_s = time.monotonic() - ended[0]
+    training.join()
+    assert took_s < 8, "one more try, not fifteen seconds of them"
+    assert "has not got everything" in capsys.readouterr().out
 
 
 def test_the_ui_serves_the_store_on_loopback_takes_more_and_leaves_nothing_behind(

@@ -22,7 +22,8 @@ pytestmark = [
 Tuner = Callable[..., "subprocess.CompletedProcess[str]"]
 PASSWORD = "planted-password-4711"
 CREDENTIALS = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
-QUICK = ("--set", "stages.coarse.trials=3", "--set", "stages.fine.trials=1", "--set", "stages.coarse.halving=none")
+FEW = ("stages.coarse.trials=3", "stages.fine.trials=1", "stages.coarse.halving=none", "resources.trials_at_once=1")
+QUICK = tuple(word for override in FEW for word in ("--set", override))
 
 
 @pytest.fixture(scope="module")

@@ -216,6 +216,7 @@ def run_stages(
                     manner=manner,
                     tell=tell,
                 )
+                mirror.notice()
                 lease.on_stop(run.interrupt)
                 watcher.begin(run)
                 with contextlib.ExitStack() as ending:  # each of these, whatever becomes of the others
@@ -279,6 +280,8 @@ def mirrored(
                 f"what is looked at is not whole; all of it is in {folder}, and why in its mirror.log. When that is "
                 f"mended: tuner sync {folder.name}"
             )
+        else:
+            mirror.cancel()
 
 
 @contextlib.contextmanager

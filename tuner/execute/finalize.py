@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tuner.errors import InputError, RunError, SearchNotFoundError
-from tuner.execute.experiment import Surroundings, Watcher, mirror_rest, run_stages
+from tuner.execute.experiment import Surroundings, Watcher, mirrored, run_stages
 from tuner.execute.notify import Event, notifying
 from tuner.execute.scoring import scoring
 from tuner.execute.task import Manner, TrainFunction
@@ -113,13 +113,22 @@ def finalize_search(
                 if retrain(spec, final, ledger, lease, folder, around, watcher, tell, train) == "interrupted":
                     return "interrupted"
                 retrained = ledger.stage(f"{final.name}{RETRAINED}")
-            with scoring(spec, final, folder, around) as score:
-                from tuner.execute.verdict import reach_verdict  # torch takes seconds to import
+            with mirrored(spec, folder, around, watcher) as mirror:
+                with scoring(spec, final, folder, around) as score:
+                    from tuner.execute.verdict import reach_verdict  # torch takes seconds to import
 
-                reach_verdict(
-                    spec, ledger, final, retrained, folder, around.cache, score, is_again=request.again, say=watcher.say
-                )
-            mirror_rest(spec, folder, around, watcher)
+                    reach_verdict(
+                        spec,
+                        ledger,
+                        final,
+                        retrained,
+                        folder,
+                        around.cache,
+                        score,
+                        is_again=request.again,
+                        say=watcher.say,
+                    )
+                mirror.notice()
     return "complete"
 
 

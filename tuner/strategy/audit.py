@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from scipy.stats import hypergeom, spearmanr
 
 from tuner.strategy.trial_view import TrialView
 
@@ -170,6 +169,8 @@ def _estimate(num_others: int, num_top: int, num_sample: int, num_found: int) ->
     """Return the share of the best trials that was stopped, and its interval."""
     if not num_sample or not num_top:
         return math.nan, math.nan, math.nan
+    from scipy.stats import hypergeom  # noqa: PLC0415, a second that whoever only shows an audit does without
+
     top_everywhere = np.arange(num_top + num_found, num_others + num_found + 1)
     drawn = hypergeom(num_others + num_sample, top_everywhere, num_sample)
     tail = (1 - LEVEL) / 2
@@ -183,6 +184,8 @@ def _correlate(complete: Sequence[TrialView], rungs: Sequence[int]) -> list[Rung
     """Compare the order at each rung but the last with that at the end."""
     found = []
     if len(complete) >= MIN_CORRELATED:
+        from scipy.stats import spearmanr  # noqa: PLC0415, as above
+
         values = np.array([trial.values for trial in complete])
         for rung in rungs[:-1]:
             if np.ptp(values[:, rung - 1]) > 0 and np.ptp(values[:, -1]) > 0:

@@ -1,4 +1,6 @@
-"""The mirror's process: ``python -m tuner.track.mirror_main FOLDER``; the end of standard input ends it.
+"""The mirror's process: ``python -m tuner.track.mirror_main FOLDER``.
+
+A line of standard input says that the ledger has something, and its end ends the process.
 
 It keeps every image of the ledger that the search asks for: MLflow's, if it is given an address, TensorBoard's, and
 that in Weights & Biases. One that is away holds up no other. MLflow's address comes in the environment: it may hold a
@@ -45,9 +47,9 @@ class Keeper:
 
     def __init__(self, image: Image) -> None:
         self.image = image
-        self._is_away = False
-        self._next_at = 0.0
+        self.is_away = False
         self.is_done = False
+        self._next_at = 0.0
 
     def pass_over(self, *, settle: bool, is_last: bool) -> None:
         """Send what is missing, if it is time to; once nobody trains any more, until nothing is in doubt, or enough."""
@@ -55,15 +57,15 @@ class Keeper:
             return
         try:
             self.image.sync(settle=settle)
-            if self._is_away:
+            if self.is_away:
                 _print(f"{self.image.name} is back")
-            self._is_away = False
+            self.is_away = False
             self.is_done = settle and (is_last or not self.image.is_doubtful)
         except TrackingError as error:
-            if not self._is_away:
+            if not self.is_away:
                 print(error, file=sys.stderr)  # noqa: T201 the whole of it goes to mirror.log
                 _print(f"{str(error).splitlines()[0]}; the search goes on, and tuner sync sends it later")
-            self._is_away = True
+            self.is_away = True
             self._next_at = time.monotonic() + _PASS_EVERY_WHEN_AWAY_S
 
 
@@ -78,21 +80,27 @@ def mirror_until_told(folder: Path, tracking_uri: str | None, told: IO[str]) -> 
         MLflow's store or server; None for none.
     told : text file
         Its end is the sign to finish.
+
+    Notes
+    -----
+    What goes away at the end is waited for a little; what was away already is asked once more.
     """
     with held(folder):
         ledger = Ledger.open(folder)
         keepers = [Keeper(image) for image in open_images(ledger, folder, tracking_uri)]
         deadline = float("inf")
+        away: list[Keeper] = []  # when the sign came
         while True:
             over, is_last = deadline < float("inf"), time.monotonic() > deadline
             for keeper in keepers:
                 keeper.pass_over(settle=over, is_last=is_last)
-            if is_last or all(keeper.is_done for keeper in keepers):
+            if is_last or all(keeper.is_done or (keeper.is_away and keeper in away) for keeper in keepers):
                 break
             if over:
                 time.sleep(1.0)
             elif select.select([told], [], [], _PASS_EVERY_S)[0]:
                 deadline = time.monotonic() + _PATIENCE_AT_END_S
+                away = [keeper for keeper in keepers if keeper.is_away]
         for keeper in keepers:
             if not keeper.is_done:
                 _print(f"{keeper.image.name} has not got everything")
@@ -148,6 +156,10 @@ def _main() -> int:
     folder, tracking_uri = Path(sys.argv[1]), os.environ.get("MLFLOW_TRACKING_URI")
     os.nice(19)  # Ray gives its workers 15, and training goes first
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever stops a search tells all its processes; this one ends last
+    if tracking_uri is not None:
+        import tuner.track.mirror  # noqa: F401 takes seconds, which Ray takes to start
+    if not sys.stdin.readline():
+        return 0  # the search was not begun
     return 0 if mirror_until_told(folder, tracking_uri, sys.stdin) else 1
 
 

@@ -12,6 +12,7 @@ CALIBRATION_BINS = 15
 RESAMPLES = 2000
 LEVEL = 0.95
 """Of every interval here."""
+_BLOCK = 100  # so many samples are drawn at a time
 
 Probabilities = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -184,15 +185,19 @@ def compare_paired(first: NDArray[np.bool_], second: NDArray[np.bool_], generato
        (samples of several levels).
     """
     num_images = first.shape[1]
-    differences = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        counts = np.bincount(generator.integers(num_images, size=num_images), minlength=num_images)
-        means = (
-            (one[generator.integers(len(one), size=len(one))] @ counts).mean() / num_images for one in (first, second)
-        )
-        differences[i] = next(means) - next(means)
+    differences = []
+    for _ in range(RESAMPLES // _BLOCK):
+        images = _draw_again(num_images, generator) / num_images
+        means = [((_draw_again(len(one), generator) @ one) * images).sum(axis=1) / len(one) for one in (first, second)]
+        differences.append(means[0] - means[1])
     low, high = np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(first.mean() - second.mean()), float(low), float(high))
+
+
+def _draw_again(num: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Draw a sample of so many again and again; return how often each was drawn, shape (_BLOCK, num)."""
+    drawn = generator.integers(num, size=(_BLOCK, num)) + num * np.arange(_BLOCK)[:, None]
+    return np.bincount(drawn.ravel(), minlength=_BLOCK * num).reshape(_BLOCK, num).astype(float)
 
 
 def _divide(parts: NDArray[np.generic], wholes: NDArray[np.generic]) -> NDArray[np.float64]:

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
+from made_up import make_up
 
 from tuner.cli import COMMANDS, cli, main
 
@@ -36,6 +38,18 @@ def test_checking_a_spec_imports_nothing_heavy() -> None:
         "import sys\nfrom tuner.cli import main\n"
         "try: main(['validate', 'nowhere.yaml'])\nexcept SystemExit as end: assert end.code == 2\n"
         "print(sorted({'ray', 'torch', 'mlflow', 'optuna', 'pyarrow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_showing_a_search_imports_nothing_heavy(tmp_path: Path) -> None:
+    make_up(tmp_path / "made-up", 12, "coarse")
+    script = (
+        "import sys\nfrom tuner.cli import main\n"
+        f"try: main(['show', 'made-up', '--results', {str(tmp_path)!r}])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "print(sorted({'ray', 'torch', 'mlflow', 'scipy.stats'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

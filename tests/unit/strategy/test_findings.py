@@ -143,4 +143,5 @@ def test_trials_that_still_improved_at_the_end_are_told_if_half_did() -> None:
     more = [view(number, "complete") for number in range(7)]
     few: dict[int, Kind] = dict.fromkeys(range(3), "still improving") | dict.fromkeys(range(3, 7), "healthy")
     assert describe_unfinished(more, few) == "", "three of seven are less than half"
+    assert describe_unfinished(more[:6], few) == "3 of the 6 trials that came to the end were still improving"
     assert describe_unfinished(trials, dict.fromkeys(range(10, 20), "still improving")) == ""

@@ -239,7 +239,7 @@ def test_a_slow_family_is_found_where_ranks_at_low_rungs_lose_it() -> None:
 
     def count(rule: str, sampler: str) -> int:
         found = 0
-        for seed in range(8):
+        for seed in range(6):
             stage = Stage.model_validate(
                 {"name": "only", "trials": 500, "max_epochs": 27, "sampler": sampler, "halving": {"rule": rule}}
             )
@@ -248,8 +248,8 @@ def test_a_slow_family_is_found_where_ranks_at_low_rungs_lose_it() -> None:
             found += best.job.config["family"] == "slow"
         return found
 
-    assert count("forecast", "gp") >= 7
-    assert count("rank", "random") <= 5
+    assert count("forecast", "gp") >= 5
+    assert count("rank", "random") <= 4
 
 
 class TestTheRate:
