@@ -17,6 +17,7 @@ from postgres_server import Server
 from tuner.errors import AddressError, InputError, LedgerError
 from tuner.track import lease as lease_module
 from tuner.track import postgres as postgres_module
+from tuner.track import session as session_module
 from tuner.track.ledger import Ledger
 from tuner.track.postgres import Database
 from tuner.track.store import find_store, list_searches
@@ -40,6 +41,14 @@ def read_records(server: Server, name: str) -> list[dict[str, Any]]:
     )
     assert [number for number, _ in rows] == list(range(len(rows)))
     return [json.loads(record) for _, record in rows]
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for something that comes within seconds."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
 
 
 class Wire:
@@ -104,6 +113,36 @@ def test_a_record_whose_answer_was_lost_is_written_once(
         {"metric": "val_accuracy"},
         *itertools.chain(*([{"note": f"answer lost {i}"}, {"also": f"{i}"}] for i in range(4))),
     ]
+
+
+def test_a_server_that_stands_still_is_waited_for_and_each_record_is_written_once(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "SILENT_S", 0.5)
+    monkeypatch.setitem(postgres_module._OPTIONS, "connect_timeout", 2)  # the least that libpq takes
+    monkeypatch.setattr(lease_module, "BEAT_S", 0.1)
+    said = list[str]()
+    with find_store(tmp_path / "still").claimed(said.append) as lease:
+        stage = Ledger.open(tmp_path / "still", create=True, lease=lease).begin_stage(
+            "only", maximize=True, metric="val_accuracy"
+        )
+        stage.set(note="before")
+        writing = threading.Thread(target=lambda: [stage.set(note=f"{i}") for i in range(20)])
+        with server.frozen():
+            began = time.monotonic()
+            writing.start()
+            with pytest.raises(AddressError, match="does not answer"):
+                Database(server.address).ask("SELECT 1")
+            assert time.monotonic() - began < 2 + 1.5
+            wait_until(lambda: len(said) == 1, "it says what it waits for")
+            assert "does not answer any more" in said[0]
+            assert said[0].endswith("; the search waits for it")
+            assert writing.is_alive()
+        writing.join(10)
+        wait_until(lambda: len(said) == 2, "it says that the server is back")
+    notes = [record["user_attr"] for record in read_records(server, "still") if "user_attr" in record]
+    assert notes == [{"metric": "val_accuracy"}, {"note": "before"}, *({"note": f"{i}"} for i in range(20))]
+    assert said[1:] == [f"PostgreSQL at {postgres_module.show_address(server.address)} is back"]
 
 
 def test_a_driver_whose_lease_was_taken_writes_nothing_however_late(
