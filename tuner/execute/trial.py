@@ -48,7 +48,7 @@ def train_alone(task: TrialTask, workers: "Workers | None" = None) -> Generator[
 
     device = "cuda" if task.gpu else "cpu"
     meter = UsageMeter(device)
-    with reached(task) as (folder, send):
+    with reached(task, writes=workers is None or workers.rank == 0) as (folder, send):
         results = run_training(
             task.config,
             task.data,
