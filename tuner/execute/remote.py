@@ -84,10 +84,13 @@ class Remote:
                     content = stream.read()
             except FileNotFoundError:
                 return False
+        partial = path.with_name(f"{path.name}.partial")
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f"{path.name}.partial")
             partial.write_bytes(content)
             partial.replace(path)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written ({error.strerror}); free space on this machine") from error
         return True
 
     def fetch_all(self, folder: Path) -> None:
