@@ -28,11 +28,11 @@ stages:
 START = 1.8e9
 
 
-def make_up(folder: Path, num_trials: int, *stages: str) -> Ledger:
-    """Write a search of so many trials in each of the stages."""
+def make_up(folder: Path, num_trials: int, *stages: str, overrides: tuple[str, ...] = ()) -> Ledger:
+    """Write a search of so many trials in each of the stages; what it was asked may be changed."""
     folder.mkdir(parents=True)
     ledger = Ledger.open(folder, create=True)
-    spec = load_text(SPEC)
+    spec = load_text(SPEC, overrides=overrides)
     assert isinstance(spec.space, Space)
     for stage in stages:
         reasons = [] if stage == "coarse" else [{**REASON, "name": "learning_rate"}]

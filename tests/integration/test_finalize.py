@@ -1,8 +1,11 @@
 """The end of a search on a real Ray: who is best over seeds, the test set opened once, the model used."""
 
+import dataclasses
 import hashlib
 import json
+import platform
 import signal
+import socket
 import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
@@ -12,13 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TUNER, clean_environment
+from made_up import make_up
 from PIL import Image
 
 from tuner.errors import RunError
 from tuner.execute.experiment import Surroundings, run_search
+from tuner.execute.finalize import Request, finalize_search
 from tuner.execute.search_run import SearchRun
 from tuner.execute.task import TrialTask
+from tuner.execute.trial import train_trial
 from tuner.spec import load_text
+from tuner.spec.search import DataSpec
 from tuner.track.ledger import Ledger
 
 Tuner = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -113,11 +120,10 @@ def test_the_test_set_is_opened_once(outcome: dict[str, Any], run: Tuner, place:
 def test_the_measures_are_those_of_the_model_on_the_test_images(
     outcome: dict[str, Any], run: Tuner, place: Path
 ) -> None:
-    from tuner.spec.search import DataSpec
     from tuner.train.data import Opening, open_images, prepare, prepare_test
 
-    cache, data = place / "cache", DataSpec(name="digits")
-    test = open_images(prepare_test(data, cache, prepare(data, cache), Opening(print)))
+    cache, data, opening = place / "cache", DataSpec(name="digits"), Opening(lambda: None)
+    test = open_images(prepare_test(data, cache, prepare(data, cache), opening), opening)
     (place / "images").mkdir()
     paths = [f"images/{i}.png" for i in range(len(test.labels))]
     for path, pixels in zip(paths, test.images, strict=True):
@@ -191,6 +197,51 @@ class Silent:
     def begin(self, run: SearchRun) -> None: ...
     def say(self, line: str) -> None: ...
     def end(self) -> None: ...
+
+
+class Told(Silent):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_models_that_were_trained_with_gpus_are_scored_by_workers_that_have_them(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tuner.train import predict
+    from tuner.train.checkpoint import load_model
+    from tuner.train.data import Opening, open_images, prepare, prepare_test
+
+    def train(task: TrialTask | None) -> Iterator[Any]:
+        """Train for real, where Ray counts a GPU that torch does not see."""
+        yield from train_trial(None if task is None else dataclasses.replace(task, gpu=False))
+
+    changes = ("stages.fine.max_epochs=1", "resources.gpus=0.5", "resources.trials_at_once=2")
+    make_up(tmp_path / "made-up", 40, "fine", overrides=changes)
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 2, "GPU": 1}')
+    watcher = Told()
+    with monkeypatch.context() as patch:
+        patch.setattr(predict, "predict", None)  # here, and in no worker
+        around = Surroundings(tmp_path, cache)
+        assert finalize_search("made-up", Request(top=1, seeds=1), around, watcher, train=train) == "complete"
+    (final,) = Ledger.open(tmp_path / "made-up").finals()
+    assert all(epoch["gpu_seconds"] > 0 for trial in final.trials() for epoch in trial.epochs)
+    (opening,) = final.attributes["openings"]
+    outcome = opening["outcome"]
+    assert outcome["scored_on"] == [f"{socket.gethostname()}, cpu {platform.machine()}"]
+    assert watcher.lines[-2:] == [
+        "the test set is opened, and the ledger says so",
+        f"3 models have scored its 359 images, on {outcome['scored_on'][0]}",
+    ]
+    data, leave = DataSpec(name="digits"), Opening(lambda: None)
+    test = open_images(prepare_test(data, cache, prepare(data, cache), leave), leave)
+    classifier, _ = load_model(tmp_path / "made-up/artifacts" / final.name / "model.pt")
+    found = predict.predict(classifier, test.images).argmax(axis=1)
+    assert outcome["test"]["accuracy"] == np.mean(found == test.labels)
 
 
 def test_a_trial_that_reads_the_test_split_is_refused(tmp_path: Path, cache: Path) -> None:

@@ -14,9 +14,12 @@ from tuner.cli.options import choose_tracking_uri, find_tracking_uri, hush_mlflo
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--top", default=3, show_default=True, type=click.IntRange(min=1), help="Classes to name, of each image.")
 @click.option("--resize", is_flag=True, help="Take the middle square of an image of another size, scaled.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
 @results_option
 @json_option
-def predict(model: str, images: tuple[Path, ...], top: int, resize: bool, results: Path, as_json: bool) -> None:
+def predict(
+    model: str, images: tuple[Path, ...], top: int, resize: bool, device: str, results: Path, as_json: bool
+) -> None:
     r"""Say what a model makes of images.
 
     MODEL is the name of a search that was finalized, a model in MLflow's registry, or a model's file.
@@ -26,6 +29,7 @@ def predict(model: str, images: tuple[Path, ...], top: int, resize: bool, result
         tuner predict digits three.png
         tuner predict models:/digits@champion three.png seven.png
         tuner predict model.pt photo.jpg --resize --top 5 --json
+        tuner predict digits scans/*.png --device cuda
     """
     with tempfile.TemporaryDirectory() as scratch:
         path = find_model(model, results, Path(scratch))
@@ -37,7 +41,7 @@ def predict(model: str, images: tuple[Path, ...], top: int, resize: bool, result
     import numpy as np
 
     pictures = read_pictures(images, description, resize=resize)
-    probabilities = predict_classes(classifier, np.array([picture.pixels for picture in pictures]))
+    probabilities = predict_classes(classifier.to(device), np.array([picture.pixels for picture in pictures]))
     found = [
         [(description.class_names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top]]
         for row in probabilities

@@ -13,7 +13,7 @@ from tuner.cli.options import cache_option, json_option, results_option
 @click.argument("search")
 @click.option("--trial", "number", type=click.IntRange(min=0), default=None, help="The trial; without it, the best.")
 @click.option("--stage", "stage_name", default=None, help="The trial's stage; without it, the last one.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:1.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda or cuda:1; auto is as the trial had it.")
 @click.option(
     "--tolerance",
     default=0.0,
@@ -36,8 +36,8 @@ def reproduce(
 ) -> None:
     r"""Train a trial of a search again, and state the difference.
 
-    It is trained with its own seed for as many epochs as the ledger has of it. The exit code is 1 if its objective
-    differs by more than is tolerated.
+    It is trained with its own seed for as many epochs as the ledger has of it, on a GPU if it had one and there is one
+    here. The exit code is 1 if its objective differs by more than is tolerated.
 
     \b
     Examples:

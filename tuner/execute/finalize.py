@@ -14,6 +14,7 @@ import numpy as np
 
 from tuner.errors import InputError, RunError, SearchNotFoundError
 from tuner.execute.experiment import Surroundings, Watcher, mirror_rest, run_stages
+from tuner.execute.scoring import scoring
 from tuner.execute.task import Manner, TrainFunction
 from tuner.spec import load_text
 from tuner.spec.search import Limits, SearchSpec, Stage
@@ -104,9 +105,12 @@ def finalize_search(
             if retrain(spec, final, ledger, lease, folder, around, watcher, train) == "interrupted":
                 return "interrupted"
             retrained = ledger.stage(f"{final.name}{RETRAINED}")
-        from tuner.execute.verdict import reach_verdict  # torch takes seconds to import
+        with scoring(spec, final, folder, around) as score:
+            from tuner.execute.verdict import reach_verdict  # torch takes seconds to import
 
-        reach_verdict(spec, ledger, final, retrained, folder, around.cache, is_again=request.again, say=watcher.say)
+            reach_verdict(
+                spec, ledger, final, retrained, folder, around.cache, score, is_again=request.again, say=watcher.say
+            )
         mirror_rest(spec, folder, around, watcher)
     return "complete"
 

@@ -1,7 +1,6 @@
 """What a search will take, before it is begun: networks measured where its trials would run, then many rehearsals."""
 
 import dataclasses
-import itertools
 import math
 import shutil
 import time
@@ -18,6 +17,7 @@ from ray.exceptions import RayError
 from tuner.errors import ClusterError
 from tuner.execute.check_process import checking, settle
 from tuner.execute.cluster import connected
+from tuner.execute.crew import share_out, start_crew
 from tuner.execute.experiment import Surroundings, read_before, read_sources
 from tuner.execute.forecast import MeasuredNetwork, Plan, Room, find_misfits
 from tuner.execute.placement import Placement, count_fitting, place, refuse_useless_limits
@@ -34,7 +34,6 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 MEASURE_S, MOST_MEASURED = 45.0, 16  # beyond the smallest and the largest network of each family, which always are
 REHEARSE_S, LEAST_REHEARSED = 90.0, 10  # a search of thousands of trials takes a minute to rehearse
-WORKERS_WITHIN_S, OTHERS_WITHIN_S = 300.0, 30.0
 UNMEASURED = 0.25  # of the start-up: what Ray Tune takes to begin, and MLflow and the command to end
 USUAL_UNSTEADINESS, LOOKS = 0.15, 2  # of a machine's speed, as a share; and by how many networks that counts
 ANSWERS = 30
@@ -89,7 +88,7 @@ def plan_search(
         refuse_useless_limits(spec.limits, placement)
         settle(check, say)
         try:
-            probes = start_probes(placement)
+            probes = start_crew(Probe, placement, MOST_MEASURED, placement)
             start_up_s = (clock() - began) * (1 + UNMEASURED)
             gpu_bytes = min(ray.get([probe.load.remote(spec.data, around.cache) for probe in probes]))
             say(f"start-up takes {start_up_s:.0f} s; measuring networks on {len(probes)} workers")
@@ -123,29 +122,6 @@ def plan_search(
     room = Room(per_node, gpu_bytes, find_free_bytes(around.results))
     misfits = find_misfits(networks, rehearsals, placement, room)
     return Plan(placement, start_up_s, networks, spread, unsteadiness, rehearsals, tuple(misfits))
-
-
-def start_probes(placement: Placement) -> list[Any]:
-    """Start as many workers as trials will run at once, and wait until they can train.
-
-    Raises
-    ------
-    ClusterError
-        If none can be started.
-    """
-    build: Any = ray.remote(Probe).options(num_cpus=placement.cpus, num_gpus=placement.gpus)
-    probes = [
-        build.remote(placement.cpus, on_gpu=placement.gpus > 0)
-        for _ in range(min(placement.trials_at_once, MOST_MEASURED))
-    ]
-    answers: dict[Any, Any] = {probe.is_ready.remote(): probe for probe in probes}
-    ready, _ = ray.wait(list(answers), timeout=WORKERS_WITHIN_S)
-    if not ready:
-        raise ClusterError(f"no worker could be started in {WORKERS_WITHIN_S:g} s; see tuner doctor")
-    ready, late = ray.wait(list(answers), num_returns=len(answers), timeout=OTHERS_WITHIN_S)
-    for answer in late:
-        ray.kill(answers[answer])
-    return [answers[answer] for answer in ready]
 
 
 def measure_networks(
@@ -223,19 +199,6 @@ def run_rehearsals(
 
     for _, found in share_out(probes, choose(), lambda probe, number: probe.rehearse.remote(stakes, (seed, number))):
         yield found
-
-
-def share_out(
-    probes: Sequence[Any], work: Iterator[Any], begin: Callable[[Any, Any], Any]
-) -> Iterator[tuple[Any, Any]]:
-    """Give each worker that is free the next piece of work, and yield every piece with its result, as they come."""
-    under_way = {begin(probe, piece): (probe, piece) for probe, piece in zip(probes, work, strict=False)}
-    while under_way:
-        (done,), _ = ray.wait(list(under_way))
-        probe, piece = under_way.pop(done)
-        for following in itertools.islice(work, 1):
-            under_way[begin(probe, following)] = probe, following
-        yield piece, ray.get(done)
 
 
 def find_free_bytes(folder: Path) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tuner.errors import TunerError
+from tuner.execute.placement import Placement
 from tuner.spec.search import DataSpec
 from tuner.spec.space import Config, Space
 from tuner.train.data import ImageSplits
@@ -22,17 +23,15 @@ class Probe:
 
     Parameters
     ----------
-    cpus : int
-        Threads to train with.
-    on_gpu : bool
-        Whether it has a GPU.
+    placement : Placement
+        What it gets.
     """
 
-    def __init__(self, cpus: int, *, on_gpu: bool) -> None:
+    def __init__(self, placement: Placement) -> None:
         from tuner.train.run import use_threads
 
-        use_threads(cpus)
-        self._device = "cuda" if on_gpu else "cpu"
+        use_threads(placement.cpus)
+        self._device = "cuda" if placement.gpus > 0 else "cpu"
         self._splits: ImageSplits | None = None
 
     def is_ready(self) -> bool:

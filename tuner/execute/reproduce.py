@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tuner.errors import SearchNotFoundError
 from tuner.spec import load_text
 from tuner.track.best import describe_training, rank_trials
@@ -91,12 +93,15 @@ def reproduce_trial(
     cache : Path
         The folder of decoded images.
     device : str
-        A device of torch.
+        A device of torch; ``auto`` for a GPU if the trial had one and there is one here.
     provenance : mapping
         Versions and commit of now.
     """
     training = describe_training(trial, stage, stage.search)
     attributes = stage.attributes
+    if device == "auto":
+        had_gpu = not str(trial.execution.get("device", "cpu")).startswith("cpu")
+        device = "cuda" if had_gpu and torch.cuda.is_available() else "cpu"
     use_threads(load_text(attributes["spec"], "the ledger").resources.cpus)
     progress = run_training(
         training.config,

@@ -16,6 +16,7 @@ from tuner.errors import RunError
 from tuner.execute.checkpoints import Checkpoints
 from tuner.execute.finalize import rank_contenders, refuse_no_result
 from tuner.execute.remote import publish
+from tuner.execute.scoring import Score
 from tuner.execute.task import MODEL
 from tuner.spec.search import SearchSpec
 from tuner.track.artifacts import CARD, OUTCOME, hash_file, write_model_card
@@ -33,7 +34,6 @@ from tuner.train.measures import (
     vote_hard,
     vote_softly,
 )
-from tuner.train.predict import predict
 
 Hits = NDArray[np.bool_]
 NORMAL = 1.959963984540054  # how many deviations lie to each side of 95%
@@ -46,6 +46,7 @@ def reach_verdict(
     retrained: StageLedger | None,
     folder: Path,
     cache: Path,
+    score: Score,
     *,
     is_again: bool,
     say: Callable[[str], None],
@@ -62,6 +63,8 @@ def reach_verdict(
         The trainings over several seeds; and the one on all images, if there is one.
     folder, cache : Path
         The search's folder and that of decoded images.
+    score : function of names of trials and an Opening
+        Yields what their models make of the test images.
     is_again : bool
         Whether the test set may have been opened before.
     say : function
@@ -83,11 +86,20 @@ def reach_verdict(
     opening = Opening(lambda: _record_opening(ledger, final, is_again=is_again))
     say("the test set is opened, and the ledger says so")
     test_data = prepare_test(spec.data, cache, train_data, opening)
-    test = open_images(test_data)
-    kept = {trial.name: predict(load_model(_model_path(folder, trial))[0], test.images) for trial in (*members, chosen)}
-    hits = {contender["name"]: _find_hits(folder, trials, test, kept) for contender, trials in ranked}
+    test = open_images(test_data, opening)
+    names = dict.fromkeys(trial.name for trial in (*(trial for _, trials in ranked for trial in trials), chosen))
+    kept: dict[str, NDArray[np.float64]] = {}  # all else is let go of at once: a large test set's take a while to hold
+    right: dict[str, NDArray[np.bool_]] = {}
+    where: set[str] = set()
+    for scored in score(tuple(names), opening):
+        right[scored.trial] = scored.probabilities.argmax(axis=1) == test.labels
+        where.add(scored.where)
+        if scored.trial in {trial.name for trial in (*members, chosen)}:
+            kept[scored.trial] = scored.probabilities
+    say(f"{len(names)} models have scored its {len(test.labels):,} images, on {'; '.join(sorted(where))}")
+    hits = {contender["name"]: np.array([right[trial.name] for trial in trials]) for contender, trials in ranked}
     measures = measure(kept[chosen.name], test.labels, splits.superclasses)
-    own_hits = kept[chosen.name].argmax(axis=1) == test.labels
+    own_hits = right[chosen.name]
     generator = np.random.default_rng(spec.seed)
     winner = best[0][0]["name"]
     outcome = _plain(
@@ -115,6 +127,7 @@ def reach_verdict(
                 "num_validation": len(splits.validation),
                 "num_test": len(test.labels),
             },
+            "scored_on": sorted(where),
             "test": _describe_measures(measures) | {"interval": bound_accuracy(own_hits)},
             "gains": [
                 {
@@ -164,19 +177,6 @@ def write_final_files(folder: Path, final: StageLedger, chosen: TrialRecord, out
             f"{target}: the model's files cannot be written ({error.strerror}); free space there, then run the same "
             "command again"
         ) from error
-
-
-def _find_hits(
-    folder: Path, trials: list[TrialRecord], test: LabelledImages, known: Mapping[str, NDArray[np.float64]]
-) -> Hits:
-    """Return which images each of some trainings is right on, shape (num_trials, num_images)."""
-    rows = []
-    for trial in trials:
-        found = known.get(trial.name)
-        if found is None:
-            found = predict(load_model(_model_path(folder, trial))[0], test.images)
-        rows.append(found.argmax(axis=1) == test.labels)
-    return np.array(rows)
 
 
 def _let_vote(

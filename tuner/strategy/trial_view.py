@@ -59,8 +59,7 @@ class TrialView:
     @property
     def best(self) -> float:
         """The objective at the latest epoch that was finite; minus infinity before the first."""
-        finite = [value for value in self.values if math.isfinite(value)]
-        return max(finite, default=-math.inf)
+        return next((value for value in reversed(self.values) if math.isfinite(value)), -math.inf)
 
     def at(self, epoch: int) -> tuple[float, ...]:
         """Return all objectives after an epoch that it has finished, the first one first."""

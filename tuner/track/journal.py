@@ -3,17 +3,22 @@
 import abc
 import contextlib
 import fcntl
+import json
+import math
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 
 from tuner.errors import LedgerError
 from tuner.track.lease import Lease
+
+SYNC_EVERY_S = 0.1
 
 
 class KernelLock(BaseJournalFileLock):
@@ -80,7 +85,14 @@ class BatchingBackend(BaseJournalBackend):
 
 
 class FileBackend(BatchingBackend, JournalFileBackend):
-    """Writes to a file, a line a record."""
+    """Writes to a file, a line a record.
+
+    What was written is safe from the death of every process at once, and from that of the machine too, unless it came
+    within a tenth of a second after what was written before: to wait for the disk every time takes longer than all else
+    that an epoch's record does. What a machine without power forgets are epochs that are trained again.
+    """
+
+    _synced_at = -math.inf
 
     def write(self, logs: list[dict[str, Any]]) -> None:
         """Write, whole or not at all.
@@ -91,12 +103,19 @@ class FileBackend(BatchingBackend, JournalFileBackend):
             If the disk is full or gone.
         """
         path = Path(self._file_path)
-        size = path.stat().st_size
-        try:
-            JournalFileBackend.append_logs(self, logs)
-        except OSError:  # a full disk took a part: half a line would spoil the next one
-            os.truncate(path, size)
-            raise
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        with get_lock_file(self._lock):
+            size = path.stat().st_size
+            try:
+                with path.open("ab") as journal:
+                    journal.write(lines.encode())
+                    journal.flush()
+                    if time.monotonic() - self._synced_at >= SYNC_EVERY_S:
+                        os.fsync(journal.fileno())
+                        self._synced_at = time.monotonic()
+            except OSError:  # a full disk took a part: half a line would spoil the next one
+                os.truncate(path, size)
+                raise
 
 
 def open_journal(path: Path) -> tuple[JournalStorage, FileBackend]:

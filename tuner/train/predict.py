@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from tuner.errors import InputError
 from tuner.train.checkpoint import ModelDescription
 from tuner.train.data.decode import Flaw, Wanted, decode_image
+from tuner.train.loop import EVALUATION_VALUES
+from tuner.train.memory import explained, is_out_of_memory, release
 from tuner.train.models import Classifier
-
-VALUES_AT_ONCE = 2**18  # pixels and channels in a batch
 
 
 def predict(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return what a classifier holds each class for.
+
+    A classifier that does not fit into its device's memory with a single image is an OutOfMemoryError.
 
     Parameters
     ----------
@@ -31,15 +33,34 @@ def predict(classifier: Classifier, images: NDArray[np.uint8]) -> NDArray[np.flo
     float64 array, shape (num_images, num_classes)
         Probabilities: the softmax of the scores.
     """
-    size = max(1, VALUES_AT_ONCE // math.prod(images.shape[1:]))
     device = next(classifier.parameters()).device
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(images), size):
-            batch = torch.from_numpy(np.array(images[start : start + size])).to(device).permute(0, 3, 1, 2)
-            parts.append(classifier(batch).double().softmax(dim=1).cpu())
+    size = max(1, EVALUATION_VALUES[device.type] // math.prod(images.shape[1:]))
+    batches = (images[start : start + size] for start in range(0, len(images), size))
+    with torch.inference_mode(), explained(device, "use a device with more"):
+        parts = [_score(classifier, batch, device) for batch in batches]
     probabilities: NDArray[np.float64] = torch.cat(parts).numpy()
     return probabilities
+
+
+def _score(classifier: Classifier, images: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+    """Return the probabilities of a batch; of its halves, if it does not fit into memory.
+
+    Raises
+    ------
+    MemoryError
+        If a single image does not fit into memory.
+    RuntimeError
+        If it does not on torch's own account, or torch fails.
+    """
+    try:
+        batch = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
+        return classifier(batch).double().softmax(dim=1).cpu()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error) or len(images) < 2:
+            raise
+    # outside of except, whose error holds the tensors that did not fit
+    release(device)
+    return torch.cat([_score(classifier, half, device) for half in np.array_split(images, 2)])
 
 
 class Picture(NamedTuple):

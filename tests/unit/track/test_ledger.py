@@ -143,6 +143,23 @@ def test_a_search_in_a_folder_of_another_name_is_read_all_the_same(tmp_path: Pat
     assert [trial.seed for trial in stage.trials()] == [5]
 
 
+def test_the_disk_is_waited_for_but_not_for_each_of_many_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = begin(tmp_path / "one")
+    number = stage.start(load_text(SPEC).space, CONFIG, seed=0)
+    synced, clock = [], iter([*[1e9 + 0.01 * i for i in range(10)], *[1e9 + 60.0] * 3])
+    monkeypatch.setattr("tuner.track.journal.os.fsync", synced.append)
+    monkeypatch.setattr("tuner.track.journal.time.monotonic", lambda: next(clock))
+    for epoch in range(1, 9):
+        stage.record_epoch(number, epoch, {"epoch": epoch}, 0.5)
+    assert len(synced) == 1
+    next(clock)
+    stage.record_epoch(number, 9, {"epoch": 9}, 0.5)
+    assert len(synced) == 2
+    assert reopen(tmp_path / "one").trials()[0].values == (0.5,) * 9
+
+
 def test_a_full_disk_is_said_and_spoils_nothing(tmp_path: Path) -> None:
     stage = begin(tmp_path / "one")
     space = load_text(SPEC).space

@@ -13,13 +13,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tuner.spec.search import DataSpec
-from tuner.train.data import ImageSplits, load_splits
+from tuner.train.data import ImageSplits, Opening, load_splits
 
 
 @pytest.fixture(scope="session")
 def digits(cache: Path) -> ImageSplits:
     """The embedded data set, split."""
     return load_splits(DataSpec(name="digits"), cache, seed=0)
+
+
+@pytest.fixture(scope="session")
+def opening() -> Opening:
+    """Leave to read test splits."""
+    return Opening(lambda: None)
 
 
 @pytest.fixture(scope="session")

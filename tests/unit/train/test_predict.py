@@ -10,8 +10,9 @@ from PIL import Image
 from tuner.errors import InputError
 from tuner.spec.hyperparameters import build_hyperparameters
 from tuner.train.checkpoint import ModelDescription
+from tuner.train.loop import EVALUATION_VALUES
 from tuner.train.models import Classifier, Randomness, build_model
-from tuner.train.predict import VALUES_AT_ONCE, predict, read_pictures
+from tuner.train.predict import predict, read_pictures
 
 LENET = build_hyperparameters({"architecture": "lenet"})
 GREY = ModelDescription(LENET, (8, 8, 1), ("a", "b", "c"))
@@ -51,7 +52,7 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
 def test_probabilities_do_not_depend_on_the_batch() -> None:
     network = build_model(LENET, (8, 8, 1), 3, Randomness(torch.Generator().manual_seed(0), torch.Generator()))
     classifier = Classifier(network, [100.0], [50.0]).eval()
-    num_images = VALUES_AT_ONCE // 64 + 3
+    num_images = EVALUATION_VALUES["cpu"] // 64 + 3
     images = np.random.default_rng(0).integers(0, 256, (num_images, 8, 8, 1), dtype=np.uint8)
     together = predict(classifier, images)
     assert together.shape == (num_images, 3)

@@ -195,7 +195,8 @@ class WiringCheck:
         term = float(measured.sums[1]) / len(self._rows) / (trainer.criterion.l2 / 2 * square)
         times = [term, gradient]
         if isinstance(given.optimizer, Sgd):  # the others divide by the gradient's size
-            times.append(float((steps[1] - steps[0]) @ before) / (PROBE_L2 * PROBE_RATE * square))
+            ahead = 1 + given.optimizer.momentum if given.optimizer.nesterov else 1
+            times.append(float((steps[1] - steps[0]) @ before) / (PROBE_L2 * PROBE_RATE * ahead * square))
         worst = max(times, key=lambda one: abs(one - 1))
         text = f"in the loss {term:.3g} times, in the gradient {gradient:.3g} times what it should be"
         if len(times) > 2:

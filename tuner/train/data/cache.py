@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from tuner.errors import DataError
 from tuner.train.data.files import StoredFile
 from tuner.train.data.images import LabelledImages
+from tuner.train.data.opening import Opening
 
-FORMAT = b"tuner images 2"  # a new number makes every older cache file be built again
+FORMAT = b"tuner images 3"  # a new number makes every older cache file be built again
 HASHED_AT_ONCE = 2**20
 
 
@@ -81,7 +82,7 @@ def _readable(file: StoredFile) -> Iterator[None]:
         raise DataError(f"{file.address}: cannot be read ({reason})") from error
 
 
-def build_once(path: Path, build: Callable[[BinaryIO], LabelledImages]) -> None:
+def build_once(path: Path, build: Callable[[BinaryIO], LabelledImages], opening: Opening | None = None) -> None:
     """Make sure that a cache file is there and whole, building it if not.
 
     Of several processes one builds and the others wait for it. A folder that cannot be written or is full is
@@ -94,22 +95,26 @@ def build_once(path: Path, build: Callable[[BinaryIO], LabelledImages]) -> None:
     build : function of an empty file, open for reading and writing
         Decodes the images; called at most once. What does not fit into memory it can write to the file, which
         lies beside the cache file, has no name and is gone afterwards, and return it mapped.
+    opening : Opening or None
+        For the test split, whose cache file is sealed too; none for the training split.
     """
     if _is_whole(path):
         return
     with _explained(path.parent), locked(path.with_suffix(".lock")):
         if not _is_whole(path):
             with tempfile.TemporaryFile(dir=path.parent) as scratch:
-                _write_images(path, build(scratch))
+                _write_images(path, build(scratch), is_test=Opening.is_given(opening))
 
 
-def map_images(path: Path) -> LabelledImages:
+def map_images(path: Path, opening: Opening | None = None) -> LabelledImages:
     """Map a cache file into memory, so that all processes of a node share one copy.
 
     Parameters
     ----------
     path : Path
         A file that ``build_once`` made.
+    opening : Opening or None
+        For a test split's; without it, a SealedSplitError.
 
     Returns
     -------
@@ -122,6 +127,20 @@ def map_images(path: Path) -> LabelledImages:
     DataError
         If the file is missing, cut short or none of ours.
     """
+    images, is_test = _map(path)
+    if is_test:
+        Opening.check(opening)
+    return images
+
+
+def _map(path: Path) -> tuple[LabelledImages, bool]:
+    """Map a cache file, and tell whether it is a test split's.
+
+    Raises
+    ------
+    DataError
+        As ``map_images``.
+    """
     try:
         mapped = np.memmap(path, mode="c")
         batch = _read_batch(mapped)
@@ -132,7 +151,8 @@ def map_images(path: Path) -> LabelledImages:
         targets = np.ndarray(shape[:1], np.int64, mapped, labels.buffers()[1].address - start)
         told = json.loads(batch.schema.metadata[b"told"])
         superclasses = None if told["superclasses"] is None else np.array(told["superclasses"], dtype=np.int64)
-        return LabelledImages(images, targets, tuple(told["class_names"]), superclasses, tuple(told["notes"]))
+        found = LabelledImages(images, targets, tuple(told["class_names"]), superclasses, tuple(told["notes"]))
+        return found, bool(told["is_test"])
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: a whole file of decoded images was expected ({error}); delete it to have it built again"
@@ -148,13 +168,13 @@ def _read_batch(mapped: NDArray[np.uint8]) -> Any:
 
 def _is_whole(path: Path) -> bool:
     try:
-        map_images(path)
+        _map(path)
     except DataError:
         return False
     return True
 
 
-def _write_images(path: Path, images: LabelledImages) -> None:
+def _write_images(path: Path, images: LabelledImages, *, is_test: bool) -> None:
     # pyarrow's own ways from numpy import pandas, which nobody else needs
     num_images, *shape = images.images.shape
     pixels = pa.Array.from_buffers(pa.uint8(), images.images.size, [None, pa.py_buffer(images.images)])
@@ -163,7 +183,12 @@ def _write_images(path: Path, images: LabelledImages) -> None:
         pa.fixed_shape_tensor(pa.uint8(), shape), pa.FixedSizeListArray.from_arrays(pixels, math.prod(shape))
     )
     superclasses = None if images.superclasses is None else images.superclasses.tolist()
-    told = {"class_names": images.class_names, "superclasses": superclasses, "notes": images.notes}
+    told = {
+        "class_names": images.class_names,
+        "superclasses": superclasses,
+        "notes": images.notes,
+        "is_test": is_test,
+    }
     metadata = {b"format": FORMAT, b"told": json.dumps(told).encode()}
     schema = pa.schema([("image", tensors.type), ("label", pa.int64())], metadata=metadata)
     batch = pa.RecordBatch.from_arrays([tensors, labels], schema=schema)

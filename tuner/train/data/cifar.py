@@ -4,7 +4,7 @@ import io
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,7 @@ from tuner.errors import DataError
 from tuner.train.data.files import LocalFile, find_local
 from tuner.train.data.images import LabelledImages, check_class_sizes, find_superclasses
 from tuner.train.data.labels import check_numbers
-
-Split = Literal["train", "test"]
+from tuner.train.data.opening import Opening
 
 _RECONSTRUCT: Any = np.empty(0).__reduce__()[0]  # numpy's, wherever this version keeps it
 _ALLOWED = {
@@ -64,7 +63,7 @@ LAYOUTS = {
 }
 
 
-def find_cifar(folder: Path, layout: Layout, split: Split) -> tuple[LocalFile, ...] | None:
+def find_cifar(folder: Path, layout: Layout, opening: Opening | None = None) -> tuple[LocalFile, ...] | None:
     """Find the files of a split, in a folder or in the one that the archive unpacks to.
 
     Parameters
@@ -73,15 +72,15 @@ def find_cifar(folder: Path, layout: Layout, split: Split) -> tuple[LocalFile, .
         Where they should be.
     layout : Layout
         What they are called.
-    split : str
-        train or test.
+    opening : Opening or None
+        For the test split; none for the training split.
 
     Returns
     -------
     tuple of LocalFile, or None
         The files with images, and last the one with the names; none if one is not there.
     """
-    names = (*(layout.train if split == "train" else layout.test), layout.meta)
+    names = (*(layout.test if Opening.is_given(opening) else layout.train), layout.meta)
     for place in (folder, folder / layout.folder):
         files = find_local(place, *names)
         if all(Path(file.address).is_file() for file in files):
@@ -89,7 +88,7 @@ def find_cifar(folder: Path, layout: Layout, split: Split) -> tuple[LocalFile, .
     return None
 
 
-def load_cifar(files: Sequence[LocalFile], layout: Layout, *, is_test: bool) -> LabelledImages:
+def load_cifar(files: Sequence[LocalFile], layout: Layout, opening: Opening | None = None) -> LabelledImages:
     """Load 32x32 photographs and their labels.
 
     Parameters
@@ -98,8 +97,8 @@ def load_cifar(files: Sequence[LocalFile], layout: Layout, *, is_test: bool) -> 
         What ``find_cifar`` found.
     layout : Layout
         What they hold.
-    is_test : bool
-        Whether a class may have no images.
+    opening : Opening or None
+        For the test split, in which a class may have no images; none for the training split.
 
     Returns
     -------
@@ -115,6 +114,7 @@ def load_cifar(files: Sequence[LocalFile], layout: Layout, *, is_test: bool) -> 
     ----------
     .. [1] Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
     """
+    is_test = Opening.is_given(opening, *(file.name for file in files))
     *parts, meta = files
     names = tuple(_to_text(name) for name in _get(_load(meta), layout.names, meta))
     batches = [_load(part) for part in parts]

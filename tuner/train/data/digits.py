@@ -4,12 +4,12 @@ import gzip
 import zlib
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from tuner.errors import DataError
 from tuner.train.data.images import LabelledImages
+from tuner.train.data.opening import Opening
 from tuner.train.data.stratify import draw_stratified
 
 TEST_SHARE = 0.2
@@ -36,7 +36,7 @@ def find_digits() -> Path:
     return path
 
 
-def load_digits(path: Path, split: Literal["train", "test"]) -> LabelledImages:
+def load_digits(path: Path, opening: Opening | None = None) -> LabelledImages:
     """Load one split of the 1,797 grey 8x8 digits of the UCI Optical Recognition data set.
 
     It has no test split of its own here, so a fifth of each class is set aside by a seed of its own.
@@ -45,8 +45,8 @@ def load_digits(path: Path, split: Literal["train", "test"]) -> LabelledImages:
     ----------
     path : Path
         The file ``digits.csv.gz``: a row per image, 64 pixels from 0 to 16 and the label.
-    split : str
-        train: 1,438 images; test: the other 359.
+    opening : Opening or None
+        None for the 1,438 images of the training split; for the other 359, which test, that they are opened.
 
     Raises
     ------
@@ -58,6 +58,7 @@ def load_digits(path: Path, split: Literal["train", "test"]) -> LabelledImages:
     .. [1] Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository,
        1998.
     """
+    is_test = Opening.is_given(opening)
     try:
         with gzip.open(path, "rt", encoding="ascii") as file:
             table = np.loadtxt(file, delimiter=",")
@@ -67,6 +68,6 @@ def load_digits(path: Path, split: Literal["train", "test"]) -> LabelledImages:
         raise DataError(f"{path}: a table of 1797 x 65 was expected, found {table.shape}; install scikit-learn again")
     labels = table[:, 64].astype(np.int64)
     test = draw_stratified(labels, TEST_SHARE, TEST_SEED)
-    rows = test if split == "test" else np.setdiff1d(np.arange(NUM_IMAGES), test)
+    rows = test if is_test else np.setdiff1d(np.arange(NUM_IMAGES), test)
     pixels = np.rint(table[rows, :64] * (255 / BRIGHTEST)).astype(np.uint8)
     return LabelledImages(pixels.reshape(-1, 8, 8, 1), labels[rows], CLASS_NAMES)

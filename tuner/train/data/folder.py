@@ -12,19 +12,22 @@ from tuner.errors import DataError
 from tuner.train.data.decode import EncodedImage, Wanted, decode_images
 from tuner.train.data.files import LocalFile, list_found, name_some
 from tuner.train.data.images import LabelledImages, check_class_sizes
+from tuner.train.data.opening import Opening
 
 FILES_AT_ONCE = 1024
 
 
-def find_folder(folder: Path, split: str) -> Path:
+def find_folder(folder: Path, opening: Opening | None = None, held_out: str = "test") -> Path:
     """Find the folder of a split.
 
     Parameters
     ----------
     folder : Path
         The data set's.
-    split : str
-        train, or what the test split's is called.
+    opening : Opening or None
+        For the test split; none for the training split.
+    held_out : str
+        What the test split's is called.
 
     Returns
     -------
@@ -36,6 +39,7 @@ def find_folder(folder: Path, split: str) -> Path:
     DataError
         If there is no such folder, or no test split.
     """
+    split = held_out if Opening.is_given(opening) else "train"
     if not folder.is_dir():
         raise DataError(f"data.path {folder}: a folder with a folder for each class was expected, there is none")
     if not (folder / "train").is_dir():
@@ -98,8 +102,7 @@ def load_folder(
     wanted: Wanted,
     scratch: BinaryIO,
     class_names: tuple[str, ...],
-    *,
-    is_test: bool,
+    opening: Opening | None = None,
 ) -> LabelledImages:
     """Load and decode the images of a split.
 
@@ -115,14 +118,16 @@ def load_folder(
         Gets the pixels, as for ``decode_images``.
     class_names : tuple of str
         The names of the classes' folders, in the order of the labels.
-    is_test : bool
-        Whether a class may have no images.
+    opening : Opening or None
+        For the test split, in which a class may have no images; none for the training split.
 
     Raises
     ------
     DataError
         If there are no images, a class has too few, or an image cannot be used.
     """
+    has_splits = (where.parent / "train").is_dir()  # otherwise its name says nothing
+    is_test = Opening.is_given(opening, *([where.name] if has_splits else []))
     numbers = {name: label for label, name in enumerate(class_names)}
     unknown = sorted({file.name.split("/")[0] for file in files} - set(numbers))
     if unknown:

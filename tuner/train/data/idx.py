@@ -3,7 +3,6 @@
 import gzip
 import zlib
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from tuner.errors import DataError
 from tuner.train.data.files import LocalFile, list_found
 from tuner.train.data.images import LabelledImages, check_class_sizes
 from tuner.train.data.labels import check_numbers
+from tuner.train.data.opening import Opening
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # where its package dataset-fashion-mnist puts it
 DIGITS = tuple("0123456789")
@@ -31,21 +31,21 @@ BYTES = 8  # the format's number for unsigned bytes
 GZIP = b"\x1f\x8b"
 
 
-def name_files(split: Literal["train", "test"]) -> tuple[str, str]:
+def name_files(opening: Opening | None) -> tuple[str, str]:
     """Return the names of a split's files, of images and of labels."""
-    prefix = "train" if split == "train" else "t10k"
+    prefix = "t10k" if Opening.is_given(opening) else "train"
     return f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte"
 
 
-def find_idx(folder: Path, split: Literal["train", "test"]) -> tuple[LocalFile, LocalFile] | None:
+def find_idx(folder: Path, opening: Opening | None = None) -> tuple[LocalFile, LocalFile] | None:
     """Find the files of a split, plain or compressed.
 
     Parameters
     ----------
     folder : Path
         Where they should be.
-    split : str
-        train or test.
+    opening : Opening or None
+        For the test split; none for the training split.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def find_idx(folder: Path, split: Literal["train", "test"]) -> tuple[LocalFile, 
         Images and labels; none if one is not there.
     """
     found = []
-    for name in name_files(split):
+    for name in name_files(opening):
         path = next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
         if path is None:
             return None
@@ -61,7 +61,7 @@ def find_idx(folder: Path, split: Literal["train", "test"]) -> tuple[LocalFile, 
     return found[0], found[1]
 
 
-def require_idx(folder: Path, split: Literal["train", "test"]) -> tuple[LocalFile, LocalFile]:
+def require_idx(folder: Path, opening: Opening | None = None) -> tuple[LocalFile, LocalFile]:
     """Find the files of a split, as ``find_idx`` does.
 
     Raises
@@ -69,17 +69,19 @@ def require_idx(folder: Path, split: Literal["train", "test"]) -> tuple[LocalFil
     DataError
         If they are not there.
     """
-    found = find_idx(folder, split) if folder.is_dir() else None
+    found = find_idx(folder, opening) if folder.is_dir() else None
     if found is None:
         there = list_found(folder) if folder.is_dir() else "no such folder"
         raise DataError(
-            f"data.path {folder}: {' and '.join(name_files(split))} were expected, each as it is or with .gz, "
+            f"data.path {folder}: {' and '.join(name_files(opening))} were expected, each as it is or with .gz, "
             f"found {there}; copy them there"
         )
     return found
 
 
-def load_idx(files: tuple[LocalFile, LocalFile], names: tuple[str, ...] | None, *, is_test: bool) -> LabelledImages:
+def load_idx(
+    files: tuple[LocalFile, LocalFile], names: tuple[str, ...] | None, opening: Opening | None = None
+) -> LabelledImages:
     """Load images and labels in the IDX format.
 
     Parameters
@@ -88,8 +90,8 @@ def load_idx(files: tuple[LocalFile, LocalFile], names: tuple[str, ...] | None, 
         Of images, grey or in colour (three or four dimensions), and of labels.
     names : tuple of str or None
         What the labels mean; None names them by their digits.
-    is_test : bool
-        Whether a class may have no images.
+    opening : Opening or None
+        For the test split, in which a class may have no images; none for the training split.
 
     Raises
     ------
@@ -97,6 +99,7 @@ def load_idx(files: tuple[LocalFile, LocalFile], names: tuple[str, ...] | None, 
         If a file is cut short, of another format, or they do not belong together; or if a label is no class,
         or a class has too few images.
     """
+    is_test = Opening.is_given(opening, *(file.name for file in files))
     images, labels = (_read_array(Path(file.address)) for file in files)
     where = files[1].address
     if images.ndim == 3:

@@ -17,6 +17,7 @@ from tuner.train.data.decode import EncodedImage, Wanted, decode_images
 from tuner.train.data.files import LocalFile, StoredFile, name_some
 from tuner.train.data.images import LabelledImages, check_class_sizes, find_superclasses
 from tuner.train.data.labels import find_class_names, number_labels
+from tuner.train.data.opening import Opening
 from tuner.train.data.stores import explained, find_file, list_folder, open_store
 
 ROWS_AT_ONCE = 1024
@@ -29,7 +30,7 @@ class Columns(NamedTuple):
     label: str
 
 
-def find_split(address: str, split: str) -> tuple[StoredFile, ...]:
+def find_split(address: str, opening: Opening | None = None) -> tuple[StoredFile, ...]:
     """Find the files of a split in a data set's folder.
 
     That is ``train.parquet``; or several, ``train-00000-of-00005.parquet`` and so on; or what a folder
@@ -39,8 +40,8 @@ def find_split(address: str, split: str) -> tuple[StoredFile, ...]:
     ----------
     address : str
         The folder: a path, or an address as ``open_store`` takes it.
-    split : str
-        train or test.
+    opening : Opening or None
+        For the test split; none for the training split.
 
     Returns
     -------
@@ -52,10 +53,10 @@ def find_split(address: str, split: str) -> tuple[StoredFile, ...]:
     DataError
         If there is no such folder, no such file in it, a part is missing, or it is not clear which are meant.
     """
-    return find_files(*open_store(address), address, split)
+    return find_files(*open_store(address), address, opening)
 
 
-def find_files(system: Any, folder: str, address: str, split: str) -> tuple[StoredFile, ...]:
+def find_files(system: Any, folder: str, address: str, opening: Opening | None = None) -> tuple[StoredFile, ...]:
     """Find the files of a split in a folder of a ``pyarrow.fs`` file system, as ``find_split`` does.
 
     Parameters
@@ -66,14 +67,15 @@ def find_files(system: Any, folder: str, address: str, split: str) -> tuple[Stor
         Which it is.
     address : str
         What the user calls it.
-    split : str
-        train or test.
+    opening : Opening or None
+        For the test split; none for the training split.
 
     Raises
     ------
     DataError
         As ``find_split``.
     """
+    split = "test" if Opening.is_given(opening) else "train"
     found = list_folder(system, folder, address)
     if not found:
         with explained(address):
@@ -146,6 +148,7 @@ def load_parquet(
     scratch: BinaryIO,
     class_names: tuple[str, ...] | None = None,
     super_column: str | None = None,
+    opening: Opening | None = None,
 ) -> LabelledImages:
     """Load and decode all images of Parquet files.
 
@@ -165,6 +168,8 @@ def load_parquet(
         order.
     super_column : str or None
         The column of the superclasses, for a training split that has one.
+    opening : Opening or None
+        For the test split; none for the training split.
 
     Raises
     ------
@@ -173,6 +178,7 @@ def load_parquet(
         split has fewer than two images; or an image does not decode or has not the size and channels of the
         first.
     """
+    Opening.is_given(opening, *(file.name for file in files))
     opened = [_open(file) for file in files]
     what = files[0].address if len(files) == 1 else f"{files[0].address} and {len(files) - 1} more"
     if sum(file.metadata.num_rows for file in opened) == 0:

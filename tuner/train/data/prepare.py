@@ -67,7 +67,7 @@ def prepare(data: DataSpec, cache_folder: Path) -> PreparedData:
         one folder. It may be emptied when nothing runs.
     """
     _make_folder(cache_folder)
-    return _prepare(find_source(data, cache_folder / DOWNLOADS, "train", None), cache_folder)
+    return _prepare(find_source(data, cache_folder / DOWNLOADS), cache_folder)
 
 
 def prepare_test(data: DataSpec, cache_folder: Path, train: PreparedData, opening: Opening) -> PreparedData:
@@ -87,9 +87,10 @@ def prepare_test(data: DataSpec, cache_folder: Path, train: PreparedData, openin
     DataError
         As ``prepare``, and if the images or classes are not those of the training split.
     """
+    Opening.check(opening)
     _make_folder(cache_folder)
-    source = find_source(data, cache_folder / DOWNLOADS, "test", train.class_names, opening)
-    test = _prepare(source, cache_folder)
+    source = find_source(data, cache_folder / DOWNLOADS, train.class_names, opening)
+    test = _prepare(source, cache_folder, opening)
     if test.image_shape != train.image_shape:
         raise DataError(
             f"{source.where}: images must have the training split's height, width and channels {train.image_shape}, "
@@ -103,15 +104,17 @@ def prepare_test(data: DataSpec, cache_folder: Path, train: PreparedData, openin
     return test
 
 
-def open_images(prepared: PreparedData) -> LabelledImages:
+def open_images(prepared: PreparedData, opening: Opening | None = None) -> LabelledImages:
     """Map prepared images into memory; a cache file that is gone or damaged is a DataError.
 
     Parameters
     ----------
     prepared : PreparedData
         What ``prepare`` or ``prepare_test`` returned on this machine.
+    opening : Opening or None
+        For the latter; without it, a SealedSplitError.
     """
-    return map_images(prepared.path)
+    return map_images(prepared.path, opening)
 
 
 def _make_folder(folder: Path) -> None:
@@ -124,13 +127,13 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _prepare(source: Source, folder: Path) -> PreparedData:
+def _prepare(source: Source, folder: Path, opening: Opening | None = None) -> PreparedData:
     """Load a source's images into the cache, unless they are there."""
     identity = json.dumps([DECODING, hash_content(source.files, folder), *source.key])
     content = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
     path = folder / f"images-{content}.arrow"
-    build_once(path, source.load)
-    return _describe(path, content, map_images(path))
+    build_once(path, source.load, opening)
+    return _describe(path, content, map_images(path, opening))
 
 
 def _describe(path: Path, content: str, images: LabelledImages) -> PreparedData:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from tuner.errors import DataError
 from tuner.spec.search import DataSpec
@@ -18,7 +18,6 @@ from tuner.train.data.opening import Opening
 from tuner.train.data.parquet import Columns, find_columns, find_split, load_parquet
 from tuner.train.data.svhn import load_svhn
 
-Split = Literal["train", "test"]
 NEEDED_FILES = {
     "folder": "a folder for each class",
     "idx": "train-images-idx3-ubyte",
@@ -51,8 +50,7 @@ class Source(NamedTuple):
 def find_source(
     data: DataSpec,
     downloads: Path,
-    split: Split,
-    class_names: tuple[str, ...] | None,
+    class_names: tuple[str, ...] | None = None,
     opening: Opening | None = None,
 ) -> Source:
     """Find the files of a split, downloading them if they can be.
@@ -63,27 +61,24 @@ def find_source(
         Which images.
     downloads : Path
         Where what is downloaded is kept if the user does not say where.
-    split : str
-        train or test.
     class_names : tuple of str or None
         What the labels of a test split mean; None for a training split.
     opening : Opening or None
-        That a test split's opening is on record; without it, a SealedSplitError.
+        For the test split, that it is on record; none for the training split.
 
     Raises
     ------
     DataError
         If a file is missing.
     """
-    if split != "train":
-        Opening.check(opening)
+    split = "test" if Opening.is_given(opening) else "train"
     if data.name == "digits":
         path = find_digits()
         return Source(
             str(path),
             find_local(path.parent, path.name),
             ("digits", split),
-            lambda _: load_digits(path, split),
+            lambda _: load_digits(path, opening),
         )
     if data.name in NEEDED_FILES and data.path is None:
         raise DataError(
@@ -91,83 +86,80 @@ def find_source(
             "set data.path"
         )
     if data.name == "parquet":
-        return _find_parquet(data, split, class_names)
+        return _find_parquet(data, class_names, opening)
     folder = Path(data.path or downloads / data.name)
     if data.name in {"folder", "imagenet"}:
-        return _find_folder(data, folder, split, class_names)
+        return _find_folder(data, folder, class_names, opening)
     if data.name in {"idx", "mnist", "fashion_mnist"}:
-        return _find_idx(data, folder, split, class_names)
+        return _find_idx(data, folder, split, class_names, opening)
     if data.name == "svhn":
-        return _find_svhn(data, folder, split)
-    return _find_cifar(data, folder, split, class_names)
+        return _find_svhn(data, folder, split, opening)
+    return _find_cifar(data, folder, split, class_names, opening)
 
 
 def _build_wanted(data: DataSpec) -> Wanted:
     return Wanted(data.size, data.corrupt, is_any_colour=data.name == "imagenet")
 
 
-def _find_parquet(data: DataSpec, split: Split, class_names: tuple[str, ...] | None) -> Source:
+def _find_parquet(data: DataSpec, class_names: tuple[str, ...] | None, opening: Opening | None) -> Source:
     assert data.path is not None
-    files = find_split(data.path, split)
+    files = find_split(data.path, opening)
     columns = find_columns(files, data.image_column, data.label_column)
     wanted = _build_wanted(data)
     return Source(
         files[0].address if len(files) == 1 else data.path,
         files,
         ("parquet", *columns, *wanted, class_names),
-        lambda scratch: load_parquet(files, columns, wanted, scratch, class_names),
+        lambda scratch: load_parquet(files, columns, wanted, scratch, class_names, opening=opening),
     )
 
 
-def _find_folder(data: DataSpec, folder: Path, split: Split, class_names: tuple[str, ...] | None) -> Source:
-    held_out = "val" if data.name == "imagenet" else "test"
-    place = find_folder(folder, "train" if split == "train" else held_out)
+def _find_folder(data: DataSpec, folder: Path, class_names: tuple[str, ...] | None, opening: Opening | None) -> Source:
+    place = find_folder(folder, opening, "val" if data.name == "imagenet" else "test")
     found = list_classes(place)
     files = list_images(place, found)
     wanted, names = _build_wanted(data), class_names or found
     return Source(
         str(place),
         files,
-        ("folder", *wanted, split, names),
-        lambda scratch: load_folder(files, place, wanted, scratch, names, is_test=split == "test"),
+        ("folder", *wanted, "train" if opening is None else "test", names),
+        lambda scratch: load_folder(files, place, wanted, scratch, names, opening),
     )
 
 
-def _find_idx(data: DataSpec, folder: Path, split: Split, class_names: tuple[str, ...] | None) -> Source:
+def _find_idx(
+    data: DataSpec, folder: Path, split: str, class_names: tuple[str, ...] | None, opening: Opening | None
+) -> Source:
     if data.name == "idx":
-        files, names = require_idx(folder, split), class_names
+        files, names = require_idx(folder, opening), class_names
     else:
         names = DIGITS if data.name == "mnist" else FASHION
         is_packaged = data.name == "fashion_mnist" and data.path is None
-        found = find_idx(folder, split) or (find_idx(DEBIAN_FASHION, split) if is_packaged else None)
+        found = find_idx(folder, opening) or (find_idx(DEBIAN_FASHION, opening) if is_packaged else None)
         if found is None:
-            _fetch(data, folder, split, lambda: find_idx(folder, split) is not None)
-            found = require_idx(folder, split)
+            _fetch(data, folder, split, lambda: find_idx(folder, opening) is not None)
+            found = require_idx(folder, opening)
         files = found
-    is_test = split == "test"
-    return Source(files[0].address, files, ("idx", names, split), lambda _: load_idx(files, names, is_test=is_test))
+    return Source(files[0].address, files, ("idx", names, split), lambda _: load_idx(files, names, opening))
 
 
-def _find_svhn(data: DataSpec, folder: Path, split: Split) -> Source:
+def _find_svhn(data: DataSpec, folder: Path, split: str, opening: Opening | None) -> Source:
     files = find_local(folder, f"{split}_32x32.mat")
     if not Path(files[0].address).is_file():
         _fetch(data, folder, split, Path(files[0].address).is_file)
-    return Source(
-        files[0].address,
-        files,
-        ("svhn", split),
-        lambda _: load_svhn(files[0], is_test=split == "test"),
-    )
+    return Source(files[0].address, files, ("svhn", split), lambda _: load_svhn(files[0], opening))
 
 
-def _find_cifar(data: DataSpec, folder: Path, split: Split, class_names: tuple[str, ...] | None) -> Source:
+def _find_cifar(
+    data: DataSpec, folder: Path, split: str, class_names: tuple[str, ...] | None, opening: Opening | None
+) -> Source:
     layout = LAYOUTS[data.name, data.labels]
-    files = find_cifar(folder, layout, split)
+    files = find_cifar(folder, layout, opening)
     if files is None and (folder / f"{split}.parquet").is_file():
-        return _find_cifar_parquet(data, folder, split, class_names)
+        return _find_cifar_parquet(data, folder, class_names, opening)
     if files is None:
-        _fetch(data, folder, split, lambda: find_cifar(folder, layout, split) is not None)
-        files = find_cifar(folder, layout, split)
+        _fetch(data, folder, split, lambda: find_cifar(folder, layout, opening) is not None)
+        files = find_cifar(folder, layout, opening)
     if files is None:
         raise DataError(f"{folder}: the archive of {data.name} does not hold the files that it should; delete it")
     found = files
@@ -175,22 +167,24 @@ def _find_cifar(data: DataSpec, folder: Path, split: Split, class_names: tuple[s
         str(Path(found[0].address).parent),
         found,
         ("cifar", layout, split),
-        lambda _: load_cifar(found, layout, is_test=split == "test"),
+        lambda _: load_cifar(found, layout, opening),
     )
 
 
-def _fetch(data: DataSpec, folder: Path, split: Split, is_ready: Callable[[], bool]) -> None:
+def _fetch(data: DataSpec, folder: Path, split: str, is_ready: Callable[[], bool]) -> None:
     fetch(find_downloads(data.name), split, folder, is_ready, is_allowed=data.download)
 
 
-def _find_cifar_parquet(data: DataSpec, folder: Path, split: Split, class_names: tuple[str, ...] | None) -> Source:
+def _find_cifar_parquet(
+    data: DataSpec, folder: Path, class_names: tuple[str, ...] | None, opening: Opening | None
+) -> Source:
     label = "label" if data.name == "cifar10" else f"{data.labels}_label"
-    files = find_split(str(folder), split)
+    files = find_split(str(folder), opening)
     columns: Columns = find_columns(files, None, label)
     super_column = "coarse_label" if label == "fine_label" else None
     return Source(
         files[0].address,
         files,
         ("parquet", *columns, super_column, class_names),
-        lambda scratch: load_parquet(files, columns, Wanted(), scratch, class_names, super_column),
+        lambda scratch: load_parquet(files, columns, Wanted(), scratch, class_names, super_column, opening),
     )

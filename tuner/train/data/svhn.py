@@ -8,20 +8,21 @@ from tuner.errors import DataError
 from tuner.train.data.files import LocalFile
 from tuner.train.data.images import LabelledImages, check_class_sizes
 from tuner.train.data.labels import check_numbers
+from tuner.train.data.opening import Opening
 
 CLASS_NAMES = tuple("0123456789")
 ZERO = 10  # the label of the digit 0 in the files, for Matlab counts from 1
 
 
-def load_svhn(file: LocalFile, *, is_test: bool) -> LabelledImages:
+def load_svhn(file: LocalFile, opening: Opening | None = None) -> LabelledImages:
     """Load the 32x32 digits of one split.
 
     Parameters
     ----------
     file : LocalFile
         ``train_32x32.mat`` or ``test_32x32.mat``: ``X`` of 32x32x3 pixels by images, and ``y`` from 1 to 10.
-    is_test : bool
-        Whether a class may have no images.
+    opening : Opening or None
+        For the test split, in which a class may have no images; none for the training split.
 
     Raises
     ------
@@ -33,6 +34,7 @@ def load_svhn(file: LocalFile, *, is_test: bool) -> LabelledImages:
     .. [1] Netzer et al., "Reading Digits in Natural Images with Unsupervised Feature Learning", NIPS Workshop
        on Deep Learning and Unsupervised Feature Learning, 2011.
     """
+    is_test = Opening.is_given(opening, file.name)
     from scipy.io import loadmat  # noqa: PLC0415, a third of a second that the other data sets do without
 
     try:

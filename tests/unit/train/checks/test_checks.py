@@ -25,6 +25,7 @@ name: small
 data: digits
 space:
   architecture: %s
+  optimizer: %s
   learning_rate: {loguniform: [0.003, 0.3]}
   l2: {loguniform: [1e-6, 1e-3]}
   dropout: 0.2
@@ -34,9 +35,9 @@ stages: {only: {trials: 1, max_epochs: 1, halving: none}}
 SMALL = "{simple_cnn: {depth: 2, width: 16}}"
 
 
-def read_space(architecture: str = SMALL) -> Space:
+def read_space(architecture: str = SMALL, optimizer: str = "sgd") -> Space:
     """A space with given networks."""
-    space = load_text(CORRECT % architecture).space
+    space = load_text(CORRECT % (architecture, optimizer)).space
     assert isinstance(space, Space)
     return space
 
@@ -149,6 +150,14 @@ def test_l2_that_is_counted_twice_is_found(digits: ImageSplits, monkeypatch: pyt
         found = run(digits)
     assert set(found) == {"L2 once"}
     assert found["L2 once"].value == pytest.approx(2, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    ["{sgd: {momentum: 0.9, nesterov: true}}", "{adamw: {weight_decay: 1.0}}", "muon"],
+)
+def test_l2_is_counted_once_whatever_the_optimizer(digits: ImageSplits, optimizer: str) -> None:
+    assert "L2 once" not in run(digits, space=read_space(optimizer=optimizer))
 
 
 def test_l2_that_the_optimizer_takes_too_is_found(digits: ImageSplits, monkeypatch: pytest.MonkeyPatch) -> None:

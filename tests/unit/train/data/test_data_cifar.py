@@ -51,7 +51,7 @@ def write_hundred(folder: Path, coarse: list[int] = COARSE) -> Path:
     return folder
 
 
-def test_photographs_have_their_rows_and_colours_in_place(tmp_path: Path) -> None:
+def test_photographs_have_their_rows_and_colours_in_place(tmp_path: Path, opening: Opening) -> None:
     spec = DataSpec(name="cifar100", path=str(write_hundred(tmp_path / "cifar-100-python").parent))
     train = prepare(spec, tmp_path / "cache")
     opened = open_images(train)
@@ -61,7 +61,7 @@ def test_photographs_have_their_rows_and_colours_in_place(tmp_path: Path) -> Non
     assert opened.class_names == ("a", "b", "c", "d")
     assert opened.superclasses is not None
     assert opened.superclasses.tolist() == [0, 1, 0, 1]
-    test = open_images(prepare_test(spec, tmp_path / "cache", train, Opening(print)))
+    test = open_images(prepare_test(spec, tmp_path / "cache", train, opening), opening)
     np.testing.assert_array_equal(test.images, 255 - opened.images)
     splits = load_splits(spec, tmp_path / "cache")
     np.testing.assert_array_equal(splits.superclasses, [0, 1, 0, 1])
@@ -128,7 +128,7 @@ def test_files_that_cannot_be_used_are_explained(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not CIFAR100.exists(), reason="the real CIFAR-100 is not at ../shared/data/cifar100")
-def test_the_real_classes_are_of_the_superclasses_that_are_published(tmp_path: Path) -> None:
+def test_the_real_classes_are_of_the_superclasses_that_are_published(tmp_path: Path, opening: Opening) -> None:
     for split, num_rows in (("train", 9000), ("test", 100)):
         rows = next(pq.ParquetFile(CIFAR100 / f"{split}.parquet").iter_batches(num_rows))
         pq.write_table(pa.Table.from_batches([rows]), tmp_path / f"{split}.parquet")
@@ -143,4 +143,4 @@ def test_the_real_classes_are_of_the_superclasses_that_are_published(tmp_path: P
     members = {name for name, of in zip(train.class_names, opened.superclasses, strict=True) if of == 0}
     assert members == {"beaver", "dolphin", "otter", "seal", "whale"}
     assert coarse.class_names[0] == "aquatic_mammals"
-    assert prepare_test(spec, tmp_path / "cache", train, Opening(print)).num_images == 100
+    assert prepare_test(spec, tmp_path / "cache", train, opening).num_images == 100

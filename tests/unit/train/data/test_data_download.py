@@ -275,7 +275,7 @@ def encode_idx(array: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
 
 
 def test_a_data_set_is_downloaded_as_torchvision_knows_it(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opening: Opening
 ) -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
     labels = (np.arange(20) % 10).astype(np.uint8)
@@ -288,7 +288,7 @@ def test_a_data_set_is_downloaded_as_torchvision_knows_it(
     train = prepare(DataSpec(name="mnist"), tmp_path)
     np.testing.assert_array_equal(open_images(train).images[..., 0], images)
     assert {name for name, _ in server.asked} == {"train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"}
-    test = prepare_test(DataSpec(name="mnist"), tmp_path, train, Opening(print))
+    test = prepare_test(DataSpec(name="mnist"), tmp_path, train, opening)
     assert test.num_images == 3
     assert prepare(DataSpec(name="mnist", download=False), tmp_path) == train
     assert "t10k-labels-idx1-ubyte.gz" in list_files(tmp_path / "downloads" / "mnist")

@@ -34,7 +34,7 @@ def build_spec(folder: Path, **keys: Any) -> DataSpec:
     return DataSpec(name=keys.pop("name", "folder"), path=str(folder), **keys)
 
 
-def test_a_folder_is_a_class(tmp_path: Path) -> None:
+def test_a_folder_is_a_class(tmp_path: Path, opening: Opening) -> None:
     spec = build_spec(tmp_path / "data")
     write(tmp_path / "data" / "train")
     write(tmp_path / "data" / "test", 1)
@@ -45,24 +45,26 @@ def test_a_folder_is_a_class(tmp_path: Path) -> None:
     np.testing.assert_array_equal(opened.images, RANDOM[:8, :6, :5])
     assert opened.labels.tolist() == [0] * 4 + [1] * 4
     assert (train.class_names, train.class_sizes, train.notes) == (("ape", "cat"), (4, 4), ())
-    test = open_images(prepare_test(spec, tmp_path / "cache", train, Opening(print)))
+    test = open_images(prepare_test(spec, tmp_path / "cache", train, opening), opening)
     np.testing.assert_array_equal(test.images, RANDOM[:2, :6, :5])
 
 
-def test_classes_can_stand_in_the_folder_itself_but_then_there_is_no_test_split(tmp_path: Path) -> None:
+def test_classes_can_stand_in_the_folder_itself_but_then_there_is_no_test_split(
+    tmp_path: Path, opening: Opening
+) -> None:
     spec = build_spec(write(tmp_path / "data"))
     train = prepare(spec, tmp_path / "cache")
     assert train.num_images == 8
     with pytest.raises(DataError, match="there is no test split, for its classes stand in the folder itself"):
-        prepare_test(spec, tmp_path / "cache", train, Opening(print))
+        prepare_test(spec, tmp_path / "cache", train, opening)
 
 
-def test_a_class_in_the_test_split_alone_is_refused(tmp_path: Path) -> None:
+def test_a_class_in_the_test_split_alone_is_refused(tmp_path: Path, opening: Opening) -> None:
     write(tmp_path / "data" / "train")
     write(tmp_path / "data" / "test", 2, ("ape", "dog"))
     spec = build_spec(tmp_path / "data")
     with pytest.raises(DataError, match="the classes must be those of the training split, found dog"):
-        prepare_test(spec, tmp_path / "cache", prepare(spec, tmp_path / "cache"), Opening(print))
+        prepare_test(spec, tmp_path / "cache", prepare(spec, tmp_path / "cache"), opening)
 
 
 def test_content_is_known_wherever_it_lies_and_told_apart(tmp_path: Path) -> None:
@@ -138,7 +140,7 @@ def test_a_wrong_number_of_channels_is_refused(image: Image.Image, found: str, c
         prepare(build_spec(tmp_path / "data", corrupt=corrupt), tmp_path / "cache")
 
 
-def test_imagenet_has_a_folder_val_and_takes_all_colours(tmp_path: Path) -> None:
+def test_imagenet_has_a_folder_val_and_takes_all_colours(tmp_path: Path, opening: Opening) -> None:
     write(tmp_path / "data" / "train", classes=("n01440764", "n01443537"), ending="JPEG")
     save(tmp_path / "data" / "train" / "n01440764" / "8.JPEG", Image.fromarray(RANDOM[0, :9, :7, 0]))
     save(tmp_path / "data" / "train" / "n01440764" / "9.JPEG", Image.new("CMYK", (30, 20)))
@@ -148,7 +150,7 @@ def test_imagenet_has_a_folder_val_and_takes_all_colours(tmp_path: Path) -> None
     assert (train.image_shape, train.class_names) == ((16, 16, 3), ("n01440764", "n01443537"))
     assert train.class_sizes == (6, 4)
     assert train.notes == ("the classes differ in size: n01440764 has 6 images, n01443537 has 4",)
-    assert prepare_test(spec, tmp_path / "cache", train, Opening(print)).num_images == 2
+    assert prepare_test(spec, tmp_path / "cache", train, opening).num_images == 2
 
 
 def test_what_does_not_decode_is_named_counted_and_left_out(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def write_idx(
 
 
 @pytest.mark.parametrize("is_compressed", [False, True])
-def test_images_and_labels_come_out_as_they_went_in(is_compressed: bool, tmp_path: Path) -> None:
+def test_images_and_labels_come_out_as_they_went_in(is_compressed: bool, tmp_path: Path, opening: Opening) -> None:
     spec = write_idx(tmp_path / "a", is_compressed=is_compressed)
     write_idx(tmp_path / "a", IMAGES[:3], LABELS[:3], prefix="t10k", is_compressed=is_compressed)
     train = prepare(spec, tmp_path / "cache")
@@ -47,20 +47,20 @@ def test_images_and_labels_come_out_as_they_went_in(is_compressed: bool, tmp_pat
     assert train.notes == ()
     np.testing.assert_array_equal(open_images(train).images[..., 0], IMAGES)
     np.testing.assert_array_equal(open_images(train).labels, LABELS)
-    test = open_images(prepare_test(spec, tmp_path / "cache", train, Opening(print)))
+    test = open_images(prepare_test(spec, tmp_path / "cache", train, opening), opening)
     np.testing.assert_array_equal(test.images[..., 0], IMAGES[:3])
 
 
-def test_a_test_split_must_have_the_classes_and_size_of_the_training_split(tmp_path: Path) -> None:
+def test_a_test_split_must_have_the_classes_and_size_of_the_training_split(tmp_path: Path, opening: Opening) -> None:
     spec = write_idx(tmp_path / "a")
     write_idx(tmp_path / "a", IMAGES[:3], LABELS[:3], prefix="t10k")
     train = prepare(spec, tmp_path / "cache")
     write_idx(tmp_path / "a", IMAGES[:3, 1:], LABELS[:3], prefix="t10k")
     with pytest.raises(DataError, match=r"\(5, 4, 1\), found \(4, 4, 1\)"):
-        prepare_test(spec, tmp_path / "cache", train, Opening(print))
+        prepare_test(spec, tmp_path / "cache", train, opening)
     write_idx(tmp_path / "a", IMAGES, LABELS + 1, prefix="t10k")
     with pytest.raises(DataError, match=r"labels must be 0 to 9, for 10 named classes; row 9 has 10"):
-        prepare_test(spec, tmp_path / "cache", train, Opening(print))
+        prepare_test(spec, tmp_path / "cache", train, opening)
 
 
 def test_mnist_and_fashion_mnist_have_names_of_their_own(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_other_types_and_missing_files_are_explained(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not DEBIAN_FASHION.is_dir(), reason="Debian's package dataset-fashion-mnist is not installed")
-def test_the_real_fashion_mnist_is_found_where_debian_puts_it(tmp_path: Path) -> None:
+def test_the_real_fashion_mnist_is_found_where_debian_puts_it(tmp_path: Path, opening: Opening) -> None:
     spec = DataSpec(name="fashion_mnist", download=False, fraction=0.1)
     prepared = prepare(spec, tmp_path)
     assert (prepared.num_images, prepared.image_shape, prepared.class_sizes) == (60_000, (28, 28, 1), (6000,) * 10)
@@ -121,4 +121,4 @@ def test_the_real_fashion_mnist_is_found_where_debian_puts_it(tmp_path: Path) ->
     assert [opened.class_names[label] for label in opened.labels[:3]] == ["Ankle boot", "T-shirt/top", "T-shirt/top"]
     assert opened.images.mean() / 255 == pytest.approx(0.2860, abs=1e-4)  # as is widely published
     assert len(load_splits(spec, tmp_path).train) == 4800
-    assert prepare_test(spec, tmp_path, prepared, Opening(print)).class_sizes == (1000,) * 10
+    assert prepare_test(spec, tmp_path, prepared, opening).class_sizes == (1000,) * 10

@@ -201,21 +201,23 @@ def test_preparing_does_not_look_at_the_test_split(write: Write, colours: Colour
     assert prepare(spec, tmp_path / "cache") == without
 
 
-def test_the_test_split_means_the_same_classes(write: Write, colours: Colours, tmp_path: Path) -> None:
+def test_the_test_split_means_the_same_classes(
+    write: Write, colours: Colours, tmp_path: Path, opening: Opening
+) -> None:
     cache = tmp_path / "cache"
     train = prepare(write(colours[1], ["b", "a", "b", "a", "c", "c", "b", "a"]), cache)
     spec = write(colours[1][:2], ["c", "b"], split="test")
-    test = prepare_test(spec, cache, train, Opening(print))
+    test = prepare_test(spec, cache, train, opening)
     assert test.class_names == train.class_names
-    np.testing.assert_array_equal(open_images(test).labels, [2, 1])
+    np.testing.assert_array_equal(open_images(test, opening).labels, [2, 1])
     with pytest.raises(DataError, match="row 1 has the label 'z', no class of the training split"):
-        prepare_test(write(colours[1][:2], ["c", "z"], split="test"), cache, train, Opening(print))
+        prepare_test(write(colours[1][:2], ["c", "z"], split="test"), cache, train, opening)
 
 
 def test_the_test_split_has_images_of_the_same_size(
-    write: Write, colours: Colours, encode: Encode, tmp_path: Path
+    write: Write, colours: Colours, encode: Encode, tmp_path: Path, opening: Opening
 ) -> None:
     train = prepare(write(colours[1], LABELS), tmp_path / "cache")
     spec = write([encode(np.zeros((6, 6, 3), np.uint8))], [0], split="test")
     with pytest.raises(DataError, match=r"\(6, 5, 3\), found \(6, 6, 3\)"):
-        prepare_test(spec, tmp_path / "cache", train, Opening(print))
+        prepare_test(spec, tmp_path / "cache", train, opening)

@@ -89,13 +89,13 @@ def test_digits_are_whole_and_in_range(digits: ImageSplits) -> None:
     assert digits.class_names[int(digits.labels[0])] == str(digits.labels[0])
 
 
-def test_digits_for_testing_are_apart_and_always_the_same(cache: Path) -> None:
+def test_digits_for_testing_are_apart_and_always_the_same(cache: Path, opening: Opening) -> None:
     with gzip.open(find_digits(), "rt") as file:
         table = np.loadtxt(file, delimiter=",")
     train = prepare(DataSpec(name="digits"), cache)
-    test = prepare_test(DataSpec(name="digits"), cache, train, Opening(print))
+    test = prepare_test(DataSpec(name="digits"), cache, train, opening)
     assert (train.num_images, test.num_images) == (1438, 359)
-    both = [open_images(one) for one in (train, test)]
+    both = [open_images(train), open_images(test, opening)]
     rows = np.concatenate([np.c_[one.images.reshape(-1, 64), one.labels] for one in both])
     expected = np.c_[np.rint(table[:, :64] * 255 / 16), table[:, 64]]
     np.testing.assert_array_equal(rows[np.lexsort(rows.T)], expected[np.lexsort(expected.T)])
@@ -106,10 +106,10 @@ def test_digits_that_are_damaged_are_explained(tmp_path: Path) -> None:
     path = tmp_path / "digits.csv.gz"
     path.write_bytes(find_digits().read_bytes()[:2000])
     with pytest.raises(DataError, match=r"digits\.csv\.gz: cannot be read .* install scikit-learn again"):
-        load_digits(path, "train")
+        load_digits(path)
     path.write_bytes(gzip.compress(b"1,2,3\n"))
     with pytest.raises(DataError, match=r"1797 x 65 was expected, found \(3,\)"):
-        load_digits(path, "train")
+        load_digits(path)
 
 
 def test_splits_depend_on_seed_and_share(cache: Path) -> None:

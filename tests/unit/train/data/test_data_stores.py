@@ -41,14 +41,14 @@ def test_several_files_are_read_one_after_the_other(write: Write, colours: Colou
     check(write_shards(write, colours[1], SHARDS), colours[0], tmp_path / "cache")
 
 
-def test_a_folder_of_files_is_read_in_order(write: Write, colours: Colours, tmp_path: Path) -> None:
+def test_a_folder_of_files_is_read_in_order(write: Write, colours: Colours, tmp_path: Path, opening: Opening) -> None:
     (tmp_path / "data" / "train").mkdir(parents=True)
     (tmp_path / "data" / "test").mkdir()
     spec = write_shards(write, colours[1], ["train/b", "train/c"])
     (tmp_path / "data" / "train" / "a.txt").touch()
     check(spec, colours[0], tmp_path / "cache")
     write(colours[1][:2], [0, 1], split="test/only")
-    test = prepare_test(spec, tmp_path / "cache", prepare(spec, tmp_path / "cache"), Opening(print))
+    test = prepare_test(spec, tmp_path / "cache", prepare(spec, tmp_path / "cache"), opening)
     assert test.num_images == 2
 
 
@@ -99,21 +99,21 @@ def test_files_of_another_file_system_are_read_and_known_by_content(
 ) -> None:
     write_shards(write, colours[1], SHARDS)
     system = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
-    files = find_files(system, "data", "s3://bucket/data", "train")
+    files = find_files(system, "data", "s3://bucket/data")
     assert all(isinstance(file, RemoteFile) for file in files)
     assert [file.address for file in files] == [f"s3://bucket/data/{name}.parquet" for name in SHARDS]
     columns = find_columns(files, None, None)
     path = tmp_path / "images.arrow"
     build_once(path, lambda scratch: load_parquet(files, columns, Wanted(), scratch))
     np.testing.assert_array_equal(map_images(path).images, colours[0])
-    here = find_files(fs.LocalFileSystem(), str(tmp_path / "data"), "data", "train")
+    here = find_files(fs.LocalFileSystem(), str(tmp_path / "data"), "data")
     first = hash_content(files, tmp_path)
     assert first == hash_content(here, tmp_path) == hash_content(files, tmp_path)
     changed = pq.read_table(tmp_path / "data" / f"{SHARDS[1]}.parquet").slice(1)
     pq.write_table(changed, tmp_path / "data" / f"{SHARDS[1]}.parquet")
     assert hash_content(files, tmp_path) != first
     with pytest.raises(DataError, match=r"a folder with train\.parquet was expected, there is none"):
-        find_files(system, "nowhere", "s3://bucket/nowhere", "train")
+        find_files(system, "nowhere", "s3://bucket/nowhere")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def write(folder: Path, split: str = "train", **changed: object) -> DataSpec:
     return DataSpec(name="svhn", path=str(folder), download=False)
 
 
-def test_label_ten_is_the_digit_zero(tmp_path: Path) -> None:
+def test_label_ten_is_the_digit_zero(tmp_path: Path, opening: Opening) -> None:
     spec = write(tmp_path)
     train = prepare(spec, tmp_path / "cache")
     opened = open_images(train)
@@ -29,7 +29,7 @@ def test_label_ten_is_the_digit_zero(tmp_path: Path) -> None:
     assert train.class_names == tuple("0123456789")
     write(tmp_path, "test", X=255 - IMAGES.transpose(1, 2, 3, 0))
     np.testing.assert_array_equal(
-        open_images(prepare_test(spec, tmp_path / "cache", train, Opening(print))).images, 255 - IMAGES
+        open_images(prepare_test(spec, tmp_path / "cache", train, opening), opening).images, 255 - IMAGES
     )
 
 
