@@ -3,7 +3,7 @@
 The default search of one stage on the made-up clock, with 1,000 workers and 10,000 trials, on a problem whose learning
 curves are known; nothing is trained. All that the search does between two epochs is timed, suggestions and judgements
 alike: the model is asked once after what came to a rung, by whichever of them is first. Compared is what decisions
-took while the 1,000th trial and its neighbours began, and while the last ones did.
+took when 1,000 trials had ended or waited, so that some 2,000 had begun, and while the last ones began.
 
     python benchmarks/scale.py --output benchmarks/results/scale.json
 """
@@ -87,7 +87,7 @@ def main() -> None:
         if timed.num_begun >= given.trials // 10 * (len(megabytes) + 1):
             megabytes.append(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1))
             print(f"{timed.num_begun:6d} trials, {count:6d} epochs, {megabytes[-1]:.0f} MB", flush=True)
-    early, late = (timed.tell(around) for around in (given.trials // 10, given.trials - WINDOW // 2))
+    early, late = (timed.tell(n) for n in (given.workers + given.trials // 10, given.trials - WINDOW // 2))
     found = {"workers": given.workers, "trials": given.trials, "early": early, "late": late, "peak_mb": megabytes}
     for name, when in (("early", early), ("late", late)):
         print(name, "  ".join(f"{key} {value:.3g}" for key, value in when.items()))

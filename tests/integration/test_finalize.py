@@ -7,6 +7,7 @@ import platform
 import signal
 import socket
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -147,8 +148,6 @@ def test_the_registered_model_needs_no_code_of_ours_and_is_no_pickle(outcome: di
         "scores = mlflow.pyfunc.load_model(sys.argv[1]).predict(np.zeros((3, 1, 8, 8), np.float32))\n"
         "assert scores.shape == (3, 10) and 'tuner' not in sys.modules, sorted(sys.modules)\n"
     )
-    import sys
-
     done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert outcome["model"]["sha256"] in (folder / "extra_files/model_card.md").read_text()
@@ -174,6 +173,7 @@ def test_a_trial_is_reproduced_to_the_last_digit(outcome: dict[str, Any], run: T
     done = run("reproduce", "quick", "--stage", "final-1-retrained")
     assert done.returncode == 0, done.stderr
     assert "every number of every epoch is the same" in done.stdout
+    assert "host was" not in done.stdout + done.stderr
 
 
 def test_the_report_shows_what_the_test_set_said(outcome: dict[str, Any], run: Tuner, place: Path) -> None:
@@ -220,7 +220,14 @@ def test_models_that_were_trained_with_gpus_are_scored_by_workers_that_have_them
         """Train for real, where Ray counts a GPU that torch does not see."""
         yield from train_trial(None if task is None else dataclasses.replace(task, gpu=False))
 
-    changes = ("stages.fine.max_epochs=1", "resources.gpus=0.5", "resources.trials_at_once=2")
+    save = f"import sys; open({str(tmp_path / 'told')!r}, 'a').write(sys.stdin.read())"
+    notify = json.dumps({"command": [sys.executable, "-c", save], "events": ["end", "best"]})
+    changes = (
+        "stages.fine.max_epochs=1",
+        "resources.gpus=0.5",
+        "resources.trials_at_once=2",
+        f"notify={notify}",
+    )
     make_up(tmp_path / "made-up", 40, "fine", overrides=changes)
     monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 2, "GPU": 1}')
     watcher = Told()
@@ -237,6 +244,9 @@ def test_models_that_were_trained_with_gpus_are_scored_by_workers_that_have_them
         "the test set is opened, and the ledger says so",
         f"3 models have scored its 359 images, on {outcome['scored_on'][0]}",
     ]
+    (told,) = (json.loads(line) for line in (tmp_path / "told").read_text().splitlines())
+    assert told["text"].startswith(f"made-up has ended: finalized, with {outcome['test']['accuracy']:.2%} of 359 test")
+    assert f"{told['stage']}-{told['trial']}" == outcome["model"]["trial"]
     data, leave = DataSpec(name="digits"), Opening(lambda: None)
     test = open_images(prepare_test(data, cache, prepare(data, cache), leave), leave)
     classifier, _ = load_model(tmp_path / "made-up/artifacts" / final.name / "model.pt")

@@ -1,5 +1,6 @@
 """Telling of a search: a real program, and a real HTTP server."""
 
+import functools
 import json
 import sys
 import time
@@ -14,9 +15,10 @@ import pytest
 from tuner.cli.options import find_webhook
 from tuner.errors import InputError, RunError
 from tuner.execute import notify as notify_module
-from tuner.execute.notify import Event, Notifier, notifying
+from tuner.execute.notify import Event, Notifier, find_end, notifying
 from tuner.spec import load_text
 from tuner.spec.search import Notify
+from tuner.track.lease import Holder
 from tuner.track.ledger import Ledger
 
 SPEC = """\
@@ -179,7 +181,7 @@ def test_the_end_is_told_whatever_it_is(tmp_path: Path, problem: RunError | None
     stage.record_epoch(number, 1, {"epoch": 1}, 0.25)
 
     def search() -> None:
-        with notifying(spec, None, ledger, pytest.fail):
+        with notifying(spec, None, functools.partial(find_end, ledger), pytest.fail):
             if problem is not None:
                 raise problem
 
@@ -192,6 +194,19 @@ def test_the_end_is_told_whatever_it_is(tmp_path: Path, problem: RunError | None
     assert told["reason"] == ("interrupted" if problem is None else "failed: the disk is full")
     assert (told["event"], told["stage"], told["trial"], told["value"]) == ("end", "only", 0, 0.25)
     assert told["look"] == "tuner show one"
+
+
+def test_that_an_earlier_driver_was_killed_is_told_by_the_next(tmp_path: Path) -> None:
+    spec = load_text(SPEC).model_copy(update={"notify": Notify(command=save_to(tmp_path / "told"))})
+    killed = Holder("node7", 17, "2026-01-02 03:04:05 UTC", "m", "t")
+    with notifying(spec, None, lambda _: Event("end", "complete"), pytest.fail, killed):
+        pass
+    first, last = (json.loads(line) for line in (tmp_path / "told").read_text().splitlines() if line)
+    assert first["event"] == "cut_off"
+    assert first["text"] == (
+        "one was cut off, for process 17 on node7 since 2026-01-02 03:04:05 UTC was killed; it goes on now"
+    )
+    assert last["text"] == "one has ended: complete"
 
 
 def test_the_environment_fills_the_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from tuner.cli.options import cache_option, choose_tracking_uri, hush_mlflow, json_option, results_option
+from tuner.cli.options import (
+    cache_option,
+    choose_tracking_uri,
+    find_webhook,
+    hush_mlflow,
+    json_option,
+    results_option,
+)
 from tuner.cli.screen import print_table
 
 if TYPE_CHECKING:
@@ -59,9 +66,11 @@ def finalize(
 
     folder = results.absolute() / search
     stages = Ledger.open(folder).stages()
-    asked = load_text(stages[-1].attributes["asked"]).tracking.mlflow if stages else "off"
-    uri = choose_tracking_uri(asked)
-    around = Surroundings(results.absolute(), cache.absolute(), uri, ray_address, read_provenance(Path.cwd()))
+    asked = load_text(stages[-1].attributes["asked"]) if stages else None
+    uri = choose_tracking_uri("off" if asked is None else asked.tracking.mlflow)
+    webhook = None if asked is None else find_webhook(asked.notify)
+    provenance = read_provenance(Path.cwd())
+    around = Surroundings(results.absolute(), cache.absolute(), uri, ray_address, provenance, webhook=webhook)
     watcher = LiveTable() if sys.stdout.isatty() else PlainLines(is_error=as_json)
     ended = finalize_search(search, Request(top, seeds, retrain, again), around, watcher)
     if ended == "interrupted":

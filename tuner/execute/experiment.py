@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tuner.errors import GaveUpError, InputError, SearchNotFoundError
 from tuner.execute.check_process import checking, settle
 from tuner.execute.cluster import connected, watched
-from tuner.execute.notify import Event, notifying
+from tuner.execute.notify import Event, find_end, notifying
 from tuner.execute.placement import place, refuse_useless_limits, suggest_sharing
 from tuner.execute.remote import fetch_artifacts, find_remote, publish
 from tuner.execute.task import Manner, TrainFunction
@@ -126,7 +127,9 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
             return "complete"
         before = read_before(spec, around.results)
         sources = {} if ledger.stages() else read_sources(spec, around.results)  # the ledger has what was taken
-        with notifying(spec, around.webhook, ledger, watcher.say) as tell:
+        left_by = lease.left_by if ledger.stages() else None
+        find = functools.partial(find_end, ledger)
+        with notifying(spec, around.webhook, find, watcher.say, left_by) as tell:
             return run_stages(
                 spec, ledger, lease, folder, around, watcher, before=before, sources=sources, tell=tell, train=train
             )

@@ -4,8 +4,9 @@ Nothing of the test set is known while anything is chosen: configurations are ra
 validation alone. Then the ledger gets the record that the test set is opened, and only then it is read.
 """
 
+import functools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from tuner.errors import InputError, RunError, SearchNotFoundError
 from tuner.execute.experiment import Surroundings, Watcher, mirror_rest, run_stages
+from tuner.execute.notify import Event, notifying
 from tuner.execute.scoring import scoring
 from tuner.execute.task import Manner, TrainFunction
 from tuner.spec import load_text
@@ -92,27 +94,55 @@ def finalize_search(
             f"chose, {request.seeds} times each: {stage.trials} trainings of {stage.max_epochs} epochs"
         )
         manner = Manner(repeats=request.seeds, models_kept=stage.trials)
-        if known is None or not known.attributes.get("ended"):
-            ended = run_stages(
-                spec, ledger, lease, folder, around, watcher, record={FINAL: record}, manner=manner, train=train
-            )
-            if ended == "interrupted":
-                return ended
-        final = ledger.stage(stage.name)
-        assert final is not None, "it was just trained"
-        retrained = None
-        if request.retrain:
-            if retrain(spec, final, ledger, lease, folder, around, watcher, train) == "interrupted":
-                return "interrupted"
-            retrained = ledger.stage(f"{final.name}{RETRAINED}")
-        with scoring(spec, final, folder, around) as score:
-            from tuner.execute.verdict import reach_verdict  # torch takes seconds to import
+        find = functools.partial(find_verdict, ledger, stage.name)
+        left_by = None if known is None else lease.left_by
+        with notifying(spec, around.webhook, find, watcher.say, left_by) as tell_all:
 
-            reach_verdict(
-                spec, ledger, final, retrained, folder, around.cache, score, is_again=request.again, say=watcher.say
-            )
-        mirror_rest(spec, folder, around, watcher)
+            def tell(event: Event) -> None:
+                if event.kind == "failure":  # the first of the final trainings to end would be a new best
+                    tell_all(event)
+
+            if known is None or not known.attributes.get("ended"):
+                own: dict[str, Any] = {"record": {FINAL: record}, "manner": manner, "tell": tell, "train": train}
+                if run_stages(spec, ledger, lease, folder, around, watcher, **own) == "interrupted":
+                    return "interrupted"
+            final = ledger.stage(stage.name)
+            assert final is not None, "it was just trained"
+            retrained = None
+            if request.retrain:
+                if retrain(spec, final, ledger, lease, folder, around, watcher, tell, train) == "interrupted":
+                    return "interrupted"
+                retrained = ledger.stage(f"{final.name}{RETRAINED}")
+            with scoring(spec, final, folder, around) as score:
+                from tuner.execute.verdict import reach_verdict  # torch takes seconds to import
+
+                reach_verdict(
+                    spec, ledger, final, retrained, folder, around.cache, score, is_again=request.again, say=watcher.say
+                )
+            mirror_rest(spec, folder, around, watcher)
     return "complete"
+
+
+def find_verdict(ledger: Ledger, name: str, problem: str) -> Event:
+    """Return how the end of a search went, for whoever is told of it.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        The search's.
+    name : str
+        That of the final trainings.
+    problem : str
+        What it failed with; empty if it did not.
+    """
+    final = None if problem else ledger.stage(name)
+    openings = [] if final is None else final.attributes.get("openings", [])
+    if not openings or "outcome" not in openings[-1]:
+        return Event("end", f"tuner finalize: {problem or 'interrupted'}")
+    outcome = openings[-1]["outcome"]
+    stage, _, number = outcome["model"]["trial"].rpartition("-")
+    reason = f"finalized, with {outcome['test']['accuracy']:.2%} of {outcome['data']['num_test']:,} test images right"
+    return Event("end", reason, stage, int(number), config=outcome["model"]["config"])
 
 
 def plan(ledger: Ledger, request: Request) -> tuple[SearchSpec, dict[str, Any]]:
@@ -237,6 +267,7 @@ def retrain(
     folder: Path,
     around: Surroundings,
     watcher: Watcher,
+    tell: Callable[[Event], None],
     train: TrainFunction | None,
 ) -> str:
     """Train the winner once more, on the validation images too, for as long as was best: the median of its seeds.
@@ -271,7 +302,7 @@ def retrain(
     record = {FINAL: {"contenders": [winner], "retrained": True, "epochs": num_epochs}}
     watcher.say(f"{winner['name']} is trained on all images, those for validation too, for {num_epochs} epochs")
     manner = Manner(is_whole=True)
-    return run_stages(own, ledger, lease, folder, around, watcher, record=record, manner=manner, train=train)
+    return run_stages(own, ledger, lease, folder, around, watcher, record=record, manner=manner, tell=tell, train=train)
 
 
 def refuse_no_result(trials: Sequence[TrialRecord], final: StageLedger) -> None:

@@ -20,6 +20,7 @@ from tuner.errors import LedgerError, TunerError
 from tuner.spec.search import Notify, SearchSpec
 from tuner.spec.space import Config
 from tuner.track.best import rank_trials
+from tuner.track.lease import Holder
 from tuner.track.ledger import Ledger
 
 PATIENCE_S = 10.0  # with a program, and with an address
@@ -33,9 +34,9 @@ class Event:
     Attributes
     ----------
     kind : str
-        end, failure or best.
+        end, failure, best; or cut_off, that an earlier process was killed before it could tell of the end.
     reason : str
-        Why the search ended, or the trial failed.
+        Why the search ended, or the trial failed; or which process it was.
     stage : str or None
         The trial's stage.
     trial : int or None
@@ -48,7 +49,7 @@ class Event:
         How many trials have failed so far.
     """
 
-    kind: Literal["end", "failure", "best"]
+    kind: Literal["end", "failure", "best", "cut_off"]
     reason: str = ""
     stage: str | None = None
     trial: int | None = None
@@ -99,8 +100,8 @@ class Notifier:
         self._thread.start()
 
     def tell(self, event: Event) -> None:
-        """Send an event if its kind is asked for, soon."""
-        if event.kind in self._notify.events:
+        """Send an event if its kind is asked for, soon; who asked for the end is told that there was one."""
+        if ("end" if event.kind == "cut_off" else event.kind) in self._notify.events:
             with self._changed:
                 self._waiting[event.kind] = event
                 self._changed.notify()
@@ -165,6 +166,7 @@ def describe(event: Event, search: str, metric: str) -> dict[str, Any]:
         "end": f"{search} has ended: {event.reason}" + (f"; the best trial is {reached}" if reached else ""),
         "failure": f"{search}: trial {name} failed: {event.reason}",
         "best": f"{search}: the best trial so far is {reached}",
+        "cut_off": f"{search} was cut off, for {event.reason} was killed; it goes on now",
     }[event.kind]
     where = "" if event.trial is None or event.kind == "end" else f" --stage {event.stage} --trial {event.trial}"
     return {
@@ -239,7 +241,11 @@ def post(address: str, content: bytes) -> str:
 
 @contextlib.contextmanager
 def notifying(
-    spec: SearchSpec, webhook: str | None, ledger: Ledger, say: Callable[[str], None]
+    spec: SearchSpec,
+    webhook: str | None,
+    find_end: Callable[[str], Event],
+    say: Callable[[str], None],
+    left_by: Holder | None = None,
 ) -> Iterator[Callable[[Event], None]]:
     """Tell what happens while the block runs a search, and at its end how it ended.
 
@@ -249,10 +255,12 @@ def notifying(
         The search.
     webhook : str or None
         The address with what is secret in it.
-    ledger : Ledger
-        Its record.
+    find_end : function of a text
+        Says how it ended; the text is what it failed with, empty if it did not.
     say : function
         Told if somebody cannot be told.
+    left_by : Holder or None
+        Who ran it before and was killed, so that nobody was told of that end yet.
 
     Yields
     ------
@@ -264,6 +272,8 @@ def notifying(
         return
     notifier = Notifier(spec.notify, webhook, spec.name, spec.objective.metric, say)
     problem = ""
+    if left_by is not None:
+        notifier.tell(Event("cut_off", str(left_by)))
     try:
         yield notifier.tell
     except BaseException as error:
@@ -271,7 +281,7 @@ def notifying(
         problem = f"failed: {what}"
         raise
     finally:
-        notifier.tell(find_end(ledger, problem))
+        notifier.tell(find_end(problem))
         notifier.close()
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ def reproduce_trial(
     differences: dict[str, float] = {}
     objective_difference, best, execution = 0.0, -math.inf, {}
     for then, (result, _, _, trainer) in zip(trial.epochs, progress, strict=False):
-        execution = dataclasses.asdict(trainer.acceleration) | {"workers": 1}
+        execution = dataclasses.asdict(trainer.acceleration) | {"workers": 1, "host": socket.gethostname()}
         now = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
         for name in sorted(then.keys() | now.keys()):
             if name in NOT_NUMBERS_OF_THE_TRAINING or name.startswith(USAGE):

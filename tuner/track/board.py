@@ -41,7 +41,7 @@ class Board:
         self._ledger = ledger
         self._folder = folder / TENSORBOARD
         self._files: dict[str, EventFile | None] = {}  # None for a trial that has ended
-        self._searched: dict[str, set[str]] = {}  # of each stage, the names of what varies
+        self._is_described = False
 
     def sync(self, *, settle: bool = False) -> None:
         """Write what the files lack.
@@ -69,15 +69,17 @@ class Board:
         if not trials:
             return
         metric = str(stage.attributes["metric"])
-        if stage.name not in self._searched:
-            space = stage.space
-            self._describe(space, metric)
-            self._searched[stage.name] = {p.name for p in space.parameters if not p.is_constant}
+        if not self._is_described:
+            self._describe(stage.space, metric)
+            self._is_described = True
         for trial in trials:
-            self._sync_trial(trial, self._searched[stage.name], metric)
+            self._sync_trial(trial, metric)
 
     def _describe(self, space: Space, metric: str) -> None:
-        """Say what is compared, unless an earlier stage has: TensorBoard keeps the first word."""
+        """Say what is compared: what varies in the first stage, since TensorBoard keeps the first word.
+
+        No later stage varies more; what it has fixed still has its value in each trial.
+        """
         file = EventFile(self._folder / SCALARS)
         if file.last is None:
             varied = [parameter for parameter in space.parameters if not parameter.is_constant]
@@ -91,7 +93,7 @@ class Board:
             metrics = [f"best_{metric}", "val_accuracy", "val_loss", "train_loss", "seconds", "parameters"]
             file.add(make_experiment(numbers, {"stage": (), **choices}, metrics))
 
-    def _sync_trial(self, trial: TrialRecord, searched: set[str], metric: str) -> None:
+    def _sync_trial(self, trial: TrialRecord, metric: str) -> None:
         file = self._files.get(trial.name)
         if file is None:
             file = self._files[trial.name] = EventFile(self._folder / trial.name / SCALARS)
@@ -101,8 +103,8 @@ class Board:
             return
         events = []
         if last is None:
-            config = {name: value for name, value in trial.config.items() if name in searched}
-            events.append(make_session_start(trial.name, {"stage": trial.stage, **config}, _seconds(trial.started)))
+            hyperparameters = {"stage": trial.stage, **trial.config}  # those that are compared are among them
+            events.append(make_session_start(trial.name, hyperparameters, _seconds(trial.started)))
         held = 0 if last is None else last.step
         for epoch, measured in enumerate(trial.epochs[held:], start=held + 1):
             time_s = measured.get("timestamp", _seconds(trial.started))

@@ -90,10 +90,13 @@ class Lease:
         This process.
     search : str
         What is leased, for whoever reads an error.
+    left_by : Holder or None
+        Who had it before and never gave it back, for he was killed.
     """
 
-    def __init__(self, keeper: Keeper, holder: Holder, search: str) -> None:
+    def __init__(self, keeper: Keeper, holder: Holder, search: str, left_by: Holder | None = None) -> None:
         self.token = holder.token
+        self.left_by = left_by
         self._keeper = keeper
         self._holder = holder
         self._search = search
@@ -278,6 +281,7 @@ def _take(folder: Path, say: Callable[[str], None]) -> Lease:
             write_whole(folder / LEASE, text)  # the kernel's lock was free: its holder is dead
         else:
             _wait_until_stale(folder, seen, say)
+            seen = _look(folder)  # it may have been given back
             write_whole(folder / LEASE, text)
             time.sleep(_SETTLE_S)
         now = _look(folder)
@@ -291,7 +295,7 @@ def _take(folder: Path, say: Callable[[str], None]) -> Lease:
     if now is None or now.holder != own:
         raise LedgerError(explain_taken(str(folder), folder.name, now.holder if now else None))
     (folder / STOP).unlink(missing_ok=True)  # was meant for an earlier one
-    return Lease(FolderKeeper(folder), own, str(folder))
+    return Lease(FolderKeeper(folder), own, str(folder), None if seen is None else seen.holder)
 
 
 def _wait_until_stale(folder: Path, seen: _Seen, say: Callable[[str], None]) -> None:

@@ -427,7 +427,7 @@ def claim_row(database: Database, search_id: str, name: str, say: Callable[[str]
     except BaseException:
         database.close()
         raise
-    return Lease(keeper, own, where)
+    return Lease(keeper, own, where, None if seen is None else seen.holder)
 
 
 def find_row_holder(database: Database, search_id: str) -> Holder | None:

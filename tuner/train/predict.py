@@ -54,7 +54,8 @@ def _score(classifier: Classifier, images: NDArray[np.uint8], device: torch.devi
     """
     try:
         batch = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
-        return classifier(batch).double().softmax(dim=1).cpu()
+        probabilities: torch.Tensor = classifier(batch).double().softmax(dim=1).cpu()
+        return probabilities
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error) or len(images) < 2:
             raise

@@ -4,14 +4,16 @@ import math
 from pathlib import Path
 
 import pytest
-from made_up import make_up
+from made_up import SPEC, make_up
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.metadata import (
+    parse_experiment_plugin_data,
     parse_session_end_info_plugin_data,
     parse_session_start_info_plugin_data,
 )
 
 from tuner.errors import TrackingError
+from tuner.spec import dump_spec, load_text
 from tuner.track.board import SCALARS, Board
 from tuner.track.ledger import Ledger
 
@@ -49,8 +51,41 @@ def test_tensorboard_reads_what_the_ledger_has(tmp_path: Path) -> None:
         assert ("architecture.simple_cnn.depth" in start.hparams) == (kind == "simple_cnn")
         content = run.SummaryMetadata("_hparams_/session_end_info").plugin_data.content
         assert parse_session_end_info_plugin_data(content).status == (2 if trial.state == "diverged" else 1)
+        assert parse_session_end_info_plugin_data(content).end_time_secs == trial.ended.timestamp()
+        assert start.start_time_secs == trial.started.timestamp()
+        assert "timestamp" not in run.Tags()["scalars"]
     experiment = read(tmp_path / "made-up/tensorboard").SummaryMetadata("_hparams_/experiment")
-    assert b"learning_rate" in experiment.plugin_data.content
+    compared = {one.name: one for one in parse_experiment_plugin_data(experiment.plugin_data.content).hparam_infos}
+    assert {"stage", "architecture", "learning_rate", "l2"} < set(compared)
+    assert list(compared["architecture"].domain_discrete) == ["simple_cnn", "lenet"]
+    assert len(compared) == len(parse_experiment_plugin_data(experiment.plugin_data.content).hparam_infos), "each once"
+
+
+def test_what_a_later_stage_has_fixed_has_its_value_in_its_trials(tmp_path: Path) -> None:
+    ledger = make_up(tmp_path / "made-up", 2, "coarse")
+    fixed = dump_spec(load_text(SPEC, overrides=("space.architecture=lenet", "space.dropout=0.25")))
+    stage = ledger.begin_stage("fine", maximize=True, index=1, metric="val_accuracy", spec=fixed, asked=fixed)
+    config = {"architecture": "lenet", "learning_rate": 0.1, "l2": 1e-3, "dropout": 0.25}
+    number = stage.start(stage.space, config, 0)
+    stage.record_epoch(number, 1, {"epoch": 1, "val_accuracy": 0.5}, 0.5)
+    open_board(tmp_path / "made-up").sync()
+    content = read(tmp_path / "made-up/tensorboard" / f"fine-{number}").SummaryMetadata("_hparams_/session_start_info")
+    start = parse_session_start_info_plugin_data(content.plugin_data.content)
+    assert start.hparams["stage"].string_value == "fine"
+    assert (start.hparams["architecture"].string_value, start.hparams["dropout"].number_value) == ("lenet", 0.25)
+
+
+def test_a_trial_that_waits_at_its_rung_has_not_ended(tmp_path: Path) -> None:
+    (stage,) = make_up(tmp_path / "made-up", 2, "coarse").stages()
+    number = stage.start(stage.space, stage.trials()[0].config, 0)
+    stage.record_epoch(number, 1, {"epoch": 1, "val_accuracy": 0.5}, 0.5)
+    stage.pause(number, 1, "waits")
+    open_board(tmp_path / "made-up").sync()
+    folder = tmp_path / "made-up/tensorboard" / f"coarse-{number}"
+    assert "_hparams_/session_end_info" not in read(folder).summary_metadata
+    stage.end(number, "stopped", "enough", 0.5)
+    open_board(tmp_path / "made-up").sync()
+    assert "_hparams_/session_end_info" in read(folder).summary_metadata
 
 
 def test_whoever_goes_on_adds_what_is_missing_and_nothing_twice(tmp_path: Path) -> None:

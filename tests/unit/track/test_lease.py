@@ -78,8 +78,11 @@ def test_a_lease_of_a_dead_process_of_this_machine_is_taken_over_at_once(tmp_pat
     (tmp_path / LEASE).write_text(json.dumps(dataclasses.asdict(holder)))
     assert find_folder_holder(tmp_path) is None
     said: list[str] = []
-    with claim_folder(tmp_path, said.append):
+    with claim_folder(tmp_path, said.append) as lease:
         assert said == []
+        assert lease.left_by == holder, "so that somebody can be told"
+    with claim_folder(tmp_path) as lease:
+        assert lease.left_by is None, "it was given back"
 
 
 def test_a_lease_cut_off_while_it_was_written_is_taken_over_like_any_other(tmp_path: Path) -> None:
