@@ -18,6 +18,7 @@ fi
 : "${TUNER_RESULTS:?set it to a folder that every node sees}"
 
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
+export RAY_health_check_timeout_ms=5000 RAY_health_check_failure_threshold=3 # see README.md, A node that is cut off
 export RAY_AUTH_TOKEN_PATH="${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}"
 if [ ! -s "$RAY_AUTH_TOKEN_PATH" ]; then
   mkdir -p "$(dirname "$RAY_AUTH_TOKEN_PATH")"

@@ -38,8 +38,8 @@ def find_free_port() -> int:
 
 
 @contextlib.contextmanager
-def running_head(cache: Path, **environment: str) -> Iterator[Head]:
-    """Start a head of two CPUs that asks for a token, and end it by its process."""
+def running_head(cache: Path, ip: str = "", **environment: str) -> Iterator[Head]:
+    """Start a head of two CPUs that asks for a token, and end it by its process; nodes reach it by an address."""
     folder = Path(tempfile.mkdtemp(prefix="head"))  # short: sockets lie in it
     token = folder / "token"
     token.touch(0o600)
@@ -54,7 +54,7 @@ def running_head(cache: Path, **environment: str) -> Iterator[Head]:
         "num-cpus": 2,
         "object-store-memory": 2**27,
         "temp-dir": folder / "ray",
-    }
+    } | ({"node-ip-address": ip} if ip else {})
     own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with (folder / "log").open("wb") as log:
@@ -77,7 +77,7 @@ def running_head(cache: Path, **environment: str) -> Iterator[Head]:
         while not asks_for_token(address):
             assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
             time.sleep(0.5)
-        yield Head(address, f"127.0.0.1:{gcs}", token, folder / "ray")
+        yield Head(address, f"{ip or '127.0.0.1'}:{gcs}", token, folder / "ray")
     finally:
         process.terminate()
         process.wait(timeout=60)
@@ -85,10 +85,11 @@ def running_head(cache: Path, **environment: str) -> Iterator[Head]:
 
 
 @contextlib.contextmanager
-def running_node(head: Head, cache: Path, *prefix: str) -> Iterator[None]:
+def running_node(head: Head, cache: Path, *prefix: str, ip: str = "") -> Iterator["subprocess.Popen[bytes]"]:
     """Start one more machine with one CPU, by way of a command that changes what it sees."""
     own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(head.token_file), "RAY_USAGE_STATS_ENABLED": "0"}
-    options = ("--block", f"--address={head.gcs}", "--num-cpus=1", f"--object-store-memory={2**27}")
+    options = ["--block", f"--address={head.gcs}", "--num-cpus=1", f"--object-store-memory={2**27}"]
+    options += [f"--node-ip-address={ip}"] if ip else []
     with (head.session.parent / "node.log").open("wb") as log:
         process = subprocess.Popen(
             [*prefix, Path(sys.executable).with_name("ray"), "start", *options],
@@ -97,7 +98,7 @@ def running_node(head: Head, cache: Path, *prefix: str) -> Iterator[None]:
             stderr=subprocess.STDOUT,
         )
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(timeout=60)

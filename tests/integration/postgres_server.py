@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -37,6 +38,21 @@ class Server:
         """Start, stop or restart it, and wait until that is done."""
         options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
         self.execute("pg_ctl", "-D", str(self.folder), "-o", options, "-l", str(self.folder / "log"), "-w", *words)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let all its processes stand still: it is connected to, and does not answer."""
+        own = int((self.folder / "postmaster.pid").read_text().split()[0])
+        os.kill(own, signal.SIGSTOP)  # first, so that it makes no more
+        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(own)], capture_output=True, text=True, check=True)
+        processes = [own, *map(int, listed.stdout.split())]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
 
     def execute(self, program: str, *arguments: str) -> None:
         """Execute one of its programs: none runs as root."""

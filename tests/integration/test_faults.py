@@ -1,6 +1,8 @@
 """What dies and comes back: nodes and workers of a real Ray, and searches stopped, resumed and extended by name."""
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -8,11 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cluster_head import running_head, running_node
 from conftest import TUNER, clean_environment
 from test_lanes import SPEC, Watched
+from test_search import assert_mirrored, wait_for
 
 from tuner.execute.experiment import Surroundings, run_search
-from tuner.execute.task import TrainFunction, TrialTask
+from tuner.execute.task import MODEL, TrainFunction, TrialTask
 from tuner.spec import load_text
 from tuner.track.ledger import Ledger, TrialRecord
 
@@ -97,6 +101,78 @@ def test_the_trials_of_a_node_that_is_killed_go_on_on_another(tmp_path: Path, ca
     assert len(trials) == 18
     assert {trial.state for trial in trials.values()} == {"complete"}
     assert all([epoch["epoch"] for epoch in trial.epochs] == [1, 2] for trial in trials.values())
+
+
+@contextlib.contextmanager
+def network_of_two() -> Iterator[tuple[str, str, str]]:
+    """Make a network namespace; yield its name and addresses here and there. Its link here has the same name."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("a network of its own takes root and the command ip")
+    name, here, there = f"cut{os.getpid() % 10**6}", "10.213.57.1", "10.213.57.2"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        pytest.skip(f"no network namespaces here: {made.stderr}")
+    try:
+        for words in (
+            f"link add {name} type veth peer name far netns {name}",
+            f"address add {here}/24 dev {name}",
+            f"link set {name} up",
+            f"-netns {name} address add {there}/24 dev far",
+            f"-netns {name} link set far up",
+            f"-netns {name} link set lo up",
+        ):
+            subprocess.run(["ip", *words.split()], check=True)
+        yield name, here, there
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+def test_a_node_that_is_cut_off_is_missed_in_time_and_does_no_harm_when_it_is_back(
+    small: Path, tmp_path: Path, cache: Path
+) -> None:
+    """Of three nodes one loses its network for real; its worker goes on with the epoch that it was at."""
+    folder = tmp_path / "results/small"
+    settings = {"period_ms": "1000", "timeout_ms": "1000", "failure_threshold": "3"}
+    with contextlib.ExitStack() as stack:
+        network, here, there = stack.enter_context(network_of_two())
+        health = {f"RAY_health_check_{name}": value for name, value in settings.items()}
+        head = stack.enter_context(running_head(cache, here, **health))
+        named = ("unshare", "--uts", "sh", "-c", f'hostname {network} && exec ip netns exec {network} "$@"', "sh")
+        stack.enter_context(running_node(head, cache, ip=here))
+        cut = stack.enter_context(running_node(head, cache, *named, ip=there))
+        log = head.session / "session_latest/logs/gcs_server.out"
+        deadline = time.monotonic() + 120
+        while log.read_text().count("Registering new node") < 3:
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        changes = ("resources.trials_at_once=4", "stages.coarse.max_epochs=9", "stages.coarse.halving=none")
+        driver = subprocess.Popen(
+            [TUNER, "run", str(small), "--ray-address", head.gcs, *(f"--set={change}" for change in changes)],
+            cwd=tmp_path,
+            env=clean_environment(cache) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(head.token_file)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            wait_for(lambda: any(t.execution.get("host") == network for t in read(folder).values()), driver, folder)
+            subprocess.run(["ip", "link", "set", network, "down"], check=True)
+            began = time.monotonic()
+            wait_for(lambda: "dead because the health check failed" in log.read_text(), driver, folder)
+            took_s = time.monotonic() - began
+            subprocess.run(["ip", "link", "set", network, "up"], check=True)
+            _, errors = driver.communicate(timeout=120)
+            cut.wait(timeout=30)
+        finally:
+            driver.kill()
+    assert driver.returncode == 0, errors
+    assert took_s < 3 * (1 + 1) + 1.5, "three times a period and a time-out, and a little"
+    trials = read(folder)
+    assert {trial.state for trial in trials.values()} <= {"complete", "stopped"}
+    assert len(trials) == 12
+    for trial in trials.values():
+        assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, len(trial.epochs) + 1))
+    assert_mirrored(folder, tmp_path / "mlflow.db")
+    assert {path.name for path in (folder / "checkpoints").glob("*/*")} == {MODEL}, "of no worker anything is left"
 
 
 def test_a_search_is_stopped_from_elsewhere_gone_on_with_by_name_and_extended(

@@ -122,6 +122,29 @@ def test_a_trial_whose_worker_is_killed_goes_on_in_another(tmp_path: Path, cache
     assert {trial.state for trial in trials.values()} == {"complete"}
 
 
+def test_a_lane_whose_disk_is_full_fails_no_trial_while_another_lane_works(tmp_path: Path, cache: Path) -> None:
+    def train(task: TrialTask | None) -> Iterator[dict[str, float]]:
+        for epoch in range(1 if task is None else task.epochs_recorded + 1, 1 if task is None else 3):
+            assert task is not None
+            time.sleep(0.05)
+            first = task.folder.parent.parent / "first"
+            if not first.exists():
+                first.write_text(f"{os.getpid()}")
+            if first.read_text() == f"{os.getpid()}" and epoch == 2:
+                with Path("/dev/full").open("wb", buffering=0) as full:
+                    full.write(b"a checkpoint")
+            yield {"epoch": epoch, "train_loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.5}
+
+    watched = Watched()
+    run_search(load_text(SPEC), Surroundings(tmp_path, cache), watched, train=train)
+    trials = [trial for stage in Ledger.open(tmp_path / "played").stages() for trial in stage.trials()]
+    assert len(trials) == 18
+    assert {trial.state for trial in trials} == {"complete"}
+    assert all([epoch["epoch"] for epoch in trial.epochs] == [1, 2] for trial in trials)
+    said = [line for line in watched.lines if "No space left on device; it is tried again" in line]
+    assert 1 <= len(said) <= 3
+
+
 def test_a_second_driver_of_one_search_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
     with (
         claim_folder(tmp_path / "search"),

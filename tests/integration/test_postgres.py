@@ -17,8 +17,10 @@ from postgres_server import Server
 from tuner.errors import AddressError, InputError, LedgerError
 from tuner.track import lease as lease_module
 from tuner.track import postgres as postgres_module
+from tuner.track import session as session_module
+from tuner.track.lease import Holder
 from tuner.track.ledger import Ledger
-from tuner.track.postgres import Database
+from tuner.track.postgres import Database, PostgresKeeper
 from tuner.track.store import find_store, list_searches
 
 Tuner = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -40,6 +42,14 @@ def read_records(server: Server, name: str) -> list[dict[str, Any]]:
     )
     assert [number for number, _ in rows] == list(range(len(rows)))
     return [json.loads(record) for _, record in rows]
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for something that comes within seconds."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
 
 
 class Wire:
@@ -66,15 +76,17 @@ class Wire:
     def _pass_on(self, source: socket.socket, target: socket.socket, is_question: bool) -> None:
         try:
             while data := source.recv(65536):
-                target.sendall(data)
-                if is_question and self.cut_after is not None and self.cut_after in data:
+                is_last = is_question and self.cut_after is not None and self.cut_after in data
+                if is_last:
                     self.cut_after = None
                     self.num_cut += 1
-                    time.sleep(0.3)  # the server has done it by now
-                    break
-                if not is_question and self.cut_after is None and self.num_cut % 2:
+                elif not is_question and self.num_cut % 2:
                     self.num_cut += 1
                     break  # this is the answer that is lost
+                target.sendall(data)
+                if is_last:
+                    time.sleep(0.3)  # the server has done it by now
+                    break
         except OSError:
             pass
         for end in (source, target):
@@ -106,6 +118,36 @@ def test_a_record_whose_answer_was_lost_is_written_once(
     ]
 
 
+def test_a_server_that_stands_still_is_waited_for_and_each_record_is_written_once(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "SILENT_S", 0.5)
+    monkeypatch.setitem(postgres_module._OPTIONS, "connect_timeout", 2)  # the least that libpq takes
+    monkeypatch.setattr(lease_module, "BEAT_S", 0.1)
+    said = list[str]()
+    with find_store(tmp_path / "still").claimed(said.append) as lease:
+        stage = Ledger.open(tmp_path / "still", create=True, lease=lease).begin_stage(
+            "only", maximize=True, metric="val_accuracy"
+        )
+        stage.set(note="before")
+        writing = threading.Thread(target=lambda: [stage.set(note=f"{i}") for i in range(20)])
+        with server.frozen():
+            began = time.monotonic()
+            writing.start()
+            with pytest.raises(AddressError, match="does not answer"):
+                Database(server.address).ask("SELECT 1")
+            assert time.monotonic() - began < 2 + 1.5
+            wait_until(lambda: len(said) == 1, "it says what it waits for")
+            assert "does not answer any more" in said[0]
+            assert said[0].endswith("; the search waits for it")
+            assert writing.is_alive()
+        writing.join(10)
+        wait_until(lambda: len(said) == 2, "it says that the server is back")
+    notes = [record["user_attr"] for record in read_records(server, "still") if "user_attr" in record]
+    assert notes == [{"metric": "val_accuracy"}, {"note": "before"}, *({"note": f"{i}"} for i in range(20))]
+    assert said[1:] == [f"PostgreSQL at {postgres_module.show_address(server.address)} is back"]
+
+
 def test_a_driver_whose_lease_was_taken_writes_nothing_however_late(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,8 +169,11 @@ def test_a_lease_is_one_s_at_a_time_and_can_be_asked_back(server: Server, tmp_pa
     with store.claimed() as lease:
         holder = store.find_holder()
         assert holder is not None and holder.pid == os.getpid()
-        with pytest.raises(LedgerError, match=f"being run already, by process {os.getpid()}"), store.claimed():
+        said = list[str]()
+        refused = pytest.raises(LedgerError, match=f"being run already, by process {os.getpid()}")
+        with refused, store.claimed(said.append):
             pytest.fail("two drivers at once")
+        assert said == [], "a holder that has just renewed is not waited for"
         lease.check()
         lease.on_stop(asked.set)
         store.ask_to_stop(holder)
@@ -146,7 +191,7 @@ def test_a_lease_of_a_dead_session_is_taken_over_and_a_silent_one_s_later(
         monkeypatch.setattr(lease_module, name, seconds, raising=False)
     monkeypatch.setattr(lease_module.Lease, "_beat", lambda _: None)  # no sign of life
     store = find_store(tmp_path / "silent")
-    for ends_session, least, most in ((True, 0.3, 1.9), (False, 1.9, 4.0)):
+    for ends_session, least, most in ((True, 0.3, 1.5), (False, 1.9, 4.0)):
         dead = store.claimed()
         lease = dead.__enter__()
         if ends_session:
@@ -161,6 +206,19 @@ def test_a_lease_of_a_dead_session_is_taken_over_and_a_silent_one_s_later(
         with pytest.raises(LedgerError, match="taken over"):
             lease.check()
         dead.__exit__(None, None, None)
+
+
+def test_a_server_that_was_down_takes_no_holder_for_silent_meanwhile(server: Server, tmp_path: Path) -> None:
+    with find_store(tmp_path / "down").claimed():
+        pass
+    database = Database(server.address)
+    rows = database.ask("SELECT id FROM tuner_search WHERE name = 'down'")
+    keeper = PostgresKeeper(database, rows[0][0], lambda _: None)
+    assert keeper.take(Holder.here(), None)
+    keeper.ask("UPDATE tuner_search SET beat = clock_timestamp() - interval '1 hour' WHERE id = %(search)s")
+    server.control("restart", "-m", "immediate")
+    seen = keeper.look()
+    assert seen is not None and seen.silent_s < 60
 
 
 def test_a_search_is_found_by_its_name_and_its_files_by_its_folder(server: Server, tmp_path: Path) -> None:
@@ -197,6 +255,7 @@ def test_a_database_that_does_not_answer_is_the_input_s_fault_and_its_password_s
             Database(address).ask("SELECT 1")
         assert secret not in str(caught.value) + repr(caught.value.__cause__)
         assert caught.value.exit_code == 2
+    assert server.password not in Database(server.address)._tell(Exception(f"no user has the word {server.password}"))
     done = tuner("run", str(small), TUNER_STORAGE=server.find_address(1))
     assert done.returncode == 2, done.stderr
     assert "does not answer" in done.stderr

@@ -1,5 +1,6 @@
 """A search whose ledger is in PostgreSQL and whose files are in S3: it goes on whatever dies, on any machine."""
 
+import dataclasses
 import shutil
 import signal
 import subprocess
@@ -16,8 +17,8 @@ from postgres_server import Server
 from test_postgres import read_records
 from test_search import ONE_AT_A_TIME, assert_mirrored, read_trials
 
-from tuner.errors import InputError
-from tuner.execute.checkpoints import Checkpoints
+from tuner.errors import InputError, RunError
+from tuner.execute.checkpoints import OWNER, Checkpoints, reached
 from tuner.execute.remote import open_results, read_remote
 from tuner.execute.task import LAST, MODEL, TrialTask
 from tuner.execute.trial import train_alone
@@ -69,30 +70,33 @@ def test_a_file_is_no_ledger_of_results_in_a_store(bucket: Bucket, small: Path, 
     assert "set TUNER_STORAGE=postgresql://" in done.stderr
 
 
+def build_task(folder: Path, store: str, cache: Path) -> TrialTask:
+    """A trial of four epochs."""
+    return TrialTask(
+        stage="only",
+        number=0,
+        config={"architecture": "lenet", "learning_rate": 0.05},
+        seed=0,
+        max_epochs=4,
+        objective=Objective(),
+        data=DataSpec(name="digits"),
+        folder=folder,
+        cache=cache,
+        store=store,
+    )
+
+
 def test_a_trial_goes_on_from_its_checkpoint_on_another_machine(results: Path, cache: Path, tmp_path: Path) -> None:
     folder, store = Checkpoints(results / "alone").find_place("only-0")
 
     def train(epochs_recorded: int, folder: Path, store: str) -> Iterator[Mapping[str, Any]]:
-        return train_alone(
-            TrialTask(
-                stage="only",
-                number=0,
-                config={"architecture": "lenet", "learning_rate": 0.05},
-                seed=0,
-                max_epochs=4,
-                objective=Objective(),
-                data=DataSpec(name="digits"),
-                folder=folder,
-                cache=cache,
-                store=store,
-                epochs_recorded=epochs_recorded,
-            )
-        )
+        task = build_task(folder, store, cache)
+        return train_alone(dataclasses.replace(task, epochs_recorded=epochs_recorded))
 
     whole = [(epoch["train_loss"], epoch["val_accuracy"]) for epoch in train(0, tmp_path / "file", "")]
     first = train_alone_until(train(0, folder, store), 2)
     there = Checkpoints(results / "alone")
-    assert set(there.list()) == {f"only-0/{LAST}", f"only-0/{MODEL}"}
+    assert set(there.list()) == {f"only-0/{name}" for name in (LAST, MODEL, OWNER)}
     assert not folder.exists(), "a machine keeps nothing of a trial that has left it"
     second = list(train(2, folder, store))
     assert [(epoch["train_loss"], epoch["val_accuracy"]) for epoch in [*first, *second]] == whole
@@ -103,6 +107,25 @@ def test_a_trial_goes_on_from_its_checkpoint_on_another_machine(results: Path, c
     there.drop("only-0")
     assert there.list() == {}
     assert not model.exists()
+
+
+def test_a_worker_that_was_cut_off_stores_nothing_once_another_has_its_trial(results: Path, cache: Path) -> None:
+    place = Checkpoints(results / "cut")
+    folder, store = place.find_place("only-0")
+    task = build_task(folder, store, cache)
+    with reached(task) as (first, send_first):
+        (first / LAST).write_text("epoch 1")
+        send_first()
+        with reached(task) as (second, send_second):
+            assert (second / LAST).read_text() == "epoch 1"
+            (first / LAST).write_text("too late")
+            with pytest.raises(RunError, match="another worker has this trial"):
+                send_first()
+            (second / MODEL).write_text("epoch 2")
+            send_second()
+    assert place.fetch_model("only-0").read_text() == "epoch 2"
+    place.settle("only-0")
+    assert list(place.list()) == [f"only-0/{MODEL}"]
 
 
 def train_alone_until(epochs: Iterator[Mapping[str, Any]], num_epochs: int) -> list[Mapping[str, Any]]:

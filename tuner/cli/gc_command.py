@@ -1,6 +1,7 @@
 """``tuner gc``."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import click
@@ -24,8 +25,8 @@ def gc(yes: bool, unused_days: float, results: Path, cache: Path) -> None:
     r"""List what searches left behind and nobody needs, and free it if asked to.
 
     That is: files of searches that were killed, checkpoints of trials that have ended and are not among their stage's
-    best, decoded images that were not used for long, and sessions of Ray that have ended. Ledgers, what a search needs
-    to go on, and searches that run are never touched.
+    best, decoded images that were not used for long, sessions of Ray that have ended, and this machine's temporary
+    folders of workers that were killed. Ledgers, what a search needs to go on, and searches that run are never touched.
 
     \b
     Examples:
@@ -38,7 +39,8 @@ def gc(yes: bool, unused_days: float, results: Path, cache: Path) -> None:
     from tuner.report.leaderboard import format_bytes
 
     ray_folder = Path(os.environ.get("RAY_TMPDIR") or "/tmp") / "ray"  # noqa: S108 where Ray has it
-    found = find_garbage(results.absolute(), cache.absolute(), ray_folder, unused_days * 86400)
+    temporary = Path(tempfile.gettempdir())
+    found = find_garbage(results.absolute(), cache.absolute(), ray_folder, unused_days * 86400, temporary)
     freed = 0
     for garbage in found:
         click.echo(f"{format_bytes(garbage.size_bytes):>10}  {garbage.path}: {garbage.why}")

@@ -6,7 +6,8 @@ trials one actor would do everything. So each lane first gets a trial without a 
 held: a trial that is over while nothing is to be started keeps its lane. Held trials are released one by one, each when
 the trial that takes over its lane can start. When a machine is lost, its trials take lanes that were meant for others;
 if then all that is left waits for a lane while lanes are held, one is released. Tune tries a trial again whose worker
-died, but not one whose worker died while it took the trial over: such a trial is put back into the search.
+died, but not one whose worker died while it took the trial over: such a trial is put back into the search. So is one
+whose machine failed it, by a full disk, say; and its lane rests: free at once, it would take trial after trial.
 """
 
 import logging
@@ -28,6 +29,7 @@ from tuner.execute.task import TrialTask
 
 LANES_WAIT_S = 30.0  # after the first lane is ready; on a busy or growing cluster the others join later
 RETRIES = 3  # a trial whose worker dies goes on elsewhere this often
+REST_S = 60.0  # a lane whose machine failed a trial takes no other meanwhile, as long as another lane works
 STUCK_S = 3.0  # a trial gets a lane that was released for it in much less
 
 
@@ -51,6 +53,7 @@ class Lanes:
         self._tasks: dict[str, TrialTask] = {}
         self._warming: set[str] = set()
         self._held: list[Trial] = []
+        self._resting: list[tuple[Trial, float]] = []
         self._open_after: float | None = None
         self._starting: list[Trial] = []
         self._active: list[Trial] = []
@@ -97,6 +100,13 @@ class Lanes:
                 self.run.error = RunError(f"a worker cannot be started: {result['error']}\n{result['traceback']}")
             return self._hold(trial)
         try:
+            if result.get("is_machines_fault"):
+                why = f"{result['host']}: {result['error']}"
+                if not self._put_back_again(task, why):
+                    reason = f"its machine failed it {RETRIES + 1} times, the last: {why}"
+                    self.run.fail(task, reason, result["traceback"], result["host"])
+                self._resting.append((trial, self._clock() + REST_S))
+                return TrialScheduler.NOOP
             if "error" in result:
                 self.run.fail(task, result["error"], result["traceback"], result["host"])
             elif self.run.report(task, None if result["measured"] is None else dict(result["measured"])):
@@ -115,21 +125,29 @@ class Lanes:
         if task is None:
             self.run.error = RunError(f"a worker cannot be started:\n{report}")
             return
-        earlier = self._put_back[task.stage, task.number]
-        if trial.should_recover() and earlier < RETRIES:  # type: ignore[no-untyped-call]
-            self._put_back[task.stage, task.number] += 1
-            self.run.put_back(task)
+        if trial.should_recover() and self._put_back_again(task):  # type: ignore[no-untyped-call]
             return
+        earlier = self._put_back[task.stage, task.number]
         num_failures, last = earlier + trial.run_metadata.num_failures, report.strip().rpartition("\n")[2]
         self.run.fail(task, f"its worker failed {num_failures} times, the last: {last}", report)
+
+    def _put_back_again(self, task: TrialTask, why: str = "") -> bool:
+        """Put a trial back into the search, unless that was done too often."""
+        if self._put_back[task.stage, task.number] >= RETRIES:
+            return False
+        self._put_back[task.stage, task.number] += 1
+        self.run.put_back(task, why)
+        return True
 
     def release(self) -> list[Trial]:
         """Name the held trials that must end now, so that their lanes serve the next ones."""
         if not self._is_open and self._open_after is not None:
             self._is_open = not self._warming or self._clock() >= self._open_after
         if self.run.is_finished or self.run.should_stop:
-            released, self._held = self._held, []
+            released = [*self._held, *(trial for trial, _ in self._resting)]
+            self._held, self._resting = [], []
             return released
+        self._end_rests()
         self._starting = [trial for trial in self._starting if trial.status == Trial.PENDING]
         if self._held and self._is_open and not self._starting and self.run.has_task():
             return [self._held.pop(0)]
@@ -137,10 +155,19 @@ class Lanes:
             return [self._held.pop(0)]
         return []
 
+    def _end_rests(self) -> None:
+        """Hold, as others are held, the lanes that have rested for long enough, and all if no other lane is at work."""
+        idle = [*self._held, *(trial for trial, _ in self._resting)]
+        at_work = any(t.status in {Trial.PENDING, Trial.RUNNING} and t not in idle for t in self._active)
+        now = self._clock()
+        self._held += [trial for trial, until in self._resting if now >= until or not at_work]
+        self._resting = [(trial, until) for trial, until in self._resting if now < until and at_work]
+
     def _is_stuck(self) -> bool:
         """Tell, once every few seconds, whether nothing trains and what waits for a lane does so in vain."""
         self._active = [trial for trial in self._active if not trial.is_finished()]  # type: ignore[no-untyped-call]
-        statuses = [trial.status for trial in self._active if trial not in self._held]
+        idle = [*self._held, *(trial for trial, _ in self._resting)]
+        statuses = [trial.status for trial in self._active if trial not in idle]
         if not (self._held and statuses) or set(statuses) != {Trial.PENDING}:
             self._stuck_since = None
             return False

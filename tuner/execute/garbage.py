@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.execute.checkpoints import CHECKPOINTS, Checkpoints
+from tuner.execute.checkpoints import CHECKPOINTS, DESK, Checkpoints, is_left
 from tuner.execute.task import LAST, Manner
 from tuner.track.best import rank_trials
 from tuner.track.ledger import Ledger
@@ -42,7 +42,7 @@ class Garbage:
     trial: str = ""
 
 
-def find_garbage(results: Path, cache: Path, ray_folder: Path, unused_s: float) -> list[Garbage]:
+def find_garbage(results: Path, cache: Path, ray_folder: Path, unused_s: float, temporary: Path) -> list[Garbage]:
     """Find what can be freed.
 
     Parameters
@@ -53,6 +53,8 @@ def find_garbage(results: Path, cache: Path, ray_folder: Path, unused_s: float) 
         Where Ray keeps its sessions.
     unused_s : float
         Decoded images that were not read for so many seconds are made again if they are wanted.
+    temporary : Path
+        Where this machine's workers train if checkpoints are in an object store.
 
     Returns
     -------
@@ -62,6 +64,7 @@ def find_garbage(results: Path, cache: Path, ray_folder: Path, unused_s: float) 
     found = [one for folder in list_searches(results) for one in _find_in_search(folder)]
     found += _find_unused(cache, unused_s)
     found += _find_sessions(ray_folder)
+    found += _find_desks(temporary)
     return found
 
 
@@ -93,7 +96,8 @@ def _find_in_search(folder: Path) -> Iterator[Garbage]:
     if scratch.is_dir():
         yield Garbage(scratch, _measure(scratch), "Ray Tune's own files of a search that was killed", folder)
     for partial in sorted(folder.rglob(f"*{PARTIAL}")):
-        yield Garbage(partial, _measure(partial), "a file that was cut off", folder)
+        if not partial.parent.name.endswith(PARTIAL):
+            yield Garbage(partial, _measure(partial), "what was cut off", folder)
     there = Checkpoints(folder).list()
     for name, size in there.items():
         if name.endswith(PARTIAL) and not (folder / CHECKPOINTS / name).exists():  # in a store
@@ -133,6 +137,16 @@ def _find_sessions(ray_folder: Path) -> Iterator[Garbage]:
         is_young = time.time() - session.stat().st_mtime < STARTING_S
         if not is_young and not any(session.name in line for line in lines):
             yield Garbage(session, _measure(session), "a session of Ray that has ended")
+
+
+def _find_desks(temporary: Path) -> Iterator[Garbage]:
+    """Find the folders, of this user, in which workers trained that were killed."""
+    for desk in sorted(temporary.glob(f"{DESK}*")):
+        if desk.is_symlink() or desk.stat().st_uid != os.getuid() or not desk.is_dir():
+            continue
+        is_young = time.time() - desk.stat().st_mtime < STARTING_S  # it may not be held yet
+        if not is_young and is_left(desk):
+            yield Garbage(desk, _measure(desk), "where a worker trained that was killed")
 
 
 def _read_command_lines() -> list[str]:

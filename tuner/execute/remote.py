@@ -9,7 +9,8 @@ folder is needed again.
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pyarrow import fs
@@ -37,19 +38,31 @@ class Remote:
         path, question, options = self.address.partition("?")
         return Remote("/".join([path.rstrip("/"), *names]) + question + options)
 
-    def send(self, path: Path, name: str) -> None:
+    def send(self, path: Path, name: str, before_naming: Callable[[], None] = lambda: None) -> None:
         """Send a file, which is there whole under its name or not at all.
+
+        Parameters
+        ----------
+        path, name : Path, str
+            The file, and its name there.
+        before_naming : function
+            Called when it is there whole; if that raises, it does not get its name.
 
         Raises
         ------
         RunError
             If the store cannot be written.
         """
-        target = f"{self.root}/{name}"
+        partial = f"{self.root}/{name}.{uuid.uuid4().hex}.partial"  # two who send one name do not meet
         with self._explained("written"):
-            with self.system.open_output_stream(f"{target}.partial") as stream:
+            with self.system.open_output_stream(partial) as stream:
                 stream.write(path.read_bytes())
-            self.system.move(f"{target}.partial", target)  # what is cut off never gets the name
+            try:
+                before_naming()
+                self.system.move(partial, f"{self.root}/{name}")  # what is cut off never gets the name
+            except BaseException:
+                self.system.delete_file(partial)
+                raise
 
     def send_all(self, folder: Path, name: str) -> None:
         """Send the files of a folder, those in its folders too."""
@@ -71,10 +84,13 @@ class Remote:
                     content = stream.read()
             except FileNotFoundError:
                 return False
+        partial = path.with_name(f"{path.name}.partial")
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f"{path.name}.partial")
             partial.write_bytes(content)
             partial.replace(path)
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written ({error.strerror}); free space on this machine") from error
         return True
 
     def fetch_all(self, folder: Path) -> None:

@@ -249,10 +249,12 @@ class SearchRun:
             self._best = best
             self._tell(Event("best", "", task.stage, task.number, value, task.config))
 
-    def put_back(self, task: TrialTask) -> None:
-        """Let a trial that has lost its worker be the next to start, where it was."""
+    def put_back(self, task: TrialTask, why: str = "") -> None:
+        """Let a trial that has lost its worker, or whose machine failed it, be the next to start, where it was."""
         with self._lock:
             self._run.put_back(task.number)
+            if why:
+                self._say(f"{task.stage} {task.number}: {why}; it is tried again, elsewhere if there is another lane")
 
     def fail(self, task: TrialTask, reason: str, traceback: str, host: str = "") -> None:
         """Record that a trial failed; give up if no trial ever works, or more fail than may.

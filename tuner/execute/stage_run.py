@@ -234,7 +234,7 @@ class StageRun:
         there = {path.partition("/")[0] for path in self._checkpoints.list()}
         for number, view in self.search.views.items():  # a worker that was told to stop may have written once more
             if view.state != "running" and self._name(number) in there:
-                self._checkpoints.delete(self._name(number), LAST)
+                self._checkpoints.settle(self._name(number))
                 if number not in self._kept:
                     self._checkpoints.drop(self._name(number))
         try:

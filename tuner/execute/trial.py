@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,7 @@ def train_alone(task: TrialTask, workers: "Workers | None" = None) -> Generator[
 
     device = "cuda" if task.gpu else "cpu"
     meter = UsageMeter(device)
-    with reached(task) as (folder, send):
+    with reached(task, writes=workers is None or workers.rank == 0) as (folder, send):
         results = run_training(
             task.config,
             task.data,
@@ -134,10 +134,10 @@ class TrialActor(tune.Trainable):
                 gc.freeze()  # what every trial needs stays: to look through it after each trial takes 50 ms
             return {"measured": None}
         except Exception as error:
-            if is_machines_fault(error):
+            if is_devices_fault(error) or (self._is_warm_up and is_machines_fault(error)):
                 raise  # for Tune to start it again in a new process, on any machine, as often as if it had died
-            what = f"{type(error).__name__}: {error}"
-            return {"error": what, "traceback": traceback.format_exc(), "host": socket.gethostname()}
+            failed = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+            return {**failed, "host": socket.gethostname(), "is_machines_fault": is_machines_fault(error)}
 
     def cleanup(self) -> None:
         """Free what the trial holds: its network, and the generator that refers to it."""
@@ -148,10 +148,16 @@ class TrialActor(tune.Trainable):
 
 
 def is_machines_fault(error: BaseException) -> bool:
-    """Tell whether a training failed for its machine: a full disk, or a device that is no good in this process."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) or (isinstance(cause, RuntimeError) and "CUDA error" in str(cause)):
-            return True
-        cause = cause.__cause__
-    return False
+    """Tell whether a training failed for its machine, such as by a full disk."""
+    return any(isinstance(cause, OSError) for cause in _list_causes(error))
+
+
+def is_devices_fault(error: BaseException) -> bool:
+    """Tell whether a training failed since its device is no good in this process."""
+    return any(isinstance(cause, RuntimeError) and "CUDA error" in str(cause) for cause in _list_causes(error))
+
+
+def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

@@ -3,7 +3,7 @@
 A search is known by the id in its folder's ``ledger.json``; its name is for people. The number of a record is its key:
 who has lost the answer to a write sends it again, and finds it there or writes it now. A write is one statement that
 also sees that the lease is still its writer's, so that whoever has lost it writes nothing, however late. A server that
-is started again is waited for.
+is started again, or has stopped answering, is waited for.
 """
 
 import contextlib
@@ -202,10 +202,10 @@ class Database:
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def _connect(self) -> "psycopg.Connection[Any]":
-        import psycopg  # noqa: PLC0415 read_address saw that it is there
+        from tuner.track.session import Session  # noqa: PLC0415 read_address saw that the driver is there
 
         if self._connection is None:
-            self._connection = psycopg.connect(**_OPTIONS | self._parts, autocommit=True)
+            self._connection = Session.connect(**_OPTIONS | self._parts, autocommit=True)
             self._end = weakref.finalize(self, self._connection.close)
             self._was_there = True
         return self._connection

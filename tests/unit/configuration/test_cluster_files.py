@@ -1,6 +1,7 @@
 """The files in cluster/, without a cloud."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -64,6 +65,26 @@ def test_kuberay_takes_the_manifest(name: str, kind: str, spec: dict[str, Any]) 
             assert container["image"].endswith(f":{__version__}")
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     assert any("nvidia.com/gpu" in str(group) for group in groups)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "onprem.yaml",
+        "aws.yaml",
+        "gcp.yaml",
+        "compose.yaml",
+        "kubernetes/raycluster.yaml",
+        "kubernetes/rayjob.yaml",
+        "slurm/search.sh",
+    ],
+)
+def test_every_head_takes_a_node_that_is_cut_off_for_dead_as_soon_as_the_readme_says(name: str) -> None:
+    text, readme = (CLUSTER / name).read_text(), (CLUSTER / "README.md").read_text()
+    found = re.findall(r"RAY_health_check_(timeout_ms|failure_threshold)\W+(?:value: \")?(\d+)", text)
+    timeout_s, times, period_s = int(dict(found)["timeout_ms"]) / 1000, int(dict(found)["failure_threshold"]), 3
+    assert len(found) == 2
+    assert f"taken for dead after {times * (period_s + timeout_s):.0f} s at most" in readme
 
 
 def test_the_schema_refuses_a_key_that_kuberay_does_not_know() -> None:

@@ -10,12 +10,21 @@ from click.testing import CliRunner
 from test_search_run import measure, open_run
 
 from tuner.cli import cli
+from tuner.execute.checkpoints import held
 from tuner.execute.garbage import find_garbage
 from tuner.execute.task import LAST, MODEL
 from tuner.track.lease import claim_folder
 from tuner.track.ledger import Ledger
 
 DAY_S = 86400.0
+HOLDER = """
+import sys, time
+from pathlib import Path
+from tuner.execute.checkpoints import held
+with held(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 def leave_search(folder: Path) -> None:
@@ -63,9 +72,9 @@ def test_a_killed_search_keeps_what_it_needs_to_go_on_and_its_best_models(tmp_pa
 
 def test_a_search_that_runs_is_not_touched(tmp_path: Path) -> None:
     leave_search(tmp_path / "search")
-    assert find_garbage(tmp_path, tmp_path / "none", tmp_path / "none", DAY_S)
+    assert find_garbage(tmp_path, tmp_path / "none", tmp_path / "none", DAY_S, tmp_path / "none")
     with claim_folder(tmp_path / "search"):
-        assert find_garbage(tmp_path, tmp_path / "none", tmp_path / "none", DAY_S) == []
+        assert find_garbage(tmp_path, tmp_path / "none", tmp_path / "none", DAY_S, tmp_path / "none") == []
 
 
 def test_decoded_images_are_freed_only_when_they_were_not_used_for_long(tmp_path: Path) -> None:
@@ -73,7 +82,7 @@ def test_decoded_images_are_freed_only_when_they_were_not_used_for_long(tmp_path
     for path in (old, new):
         path.write_text("x")
     os.utime(old, (time.time() - 40 * DAY_S,) * 2)
-    found = find_garbage(tmp_path / "none", tmp_path, tmp_path / "none", 30 * DAY_S)
+    found = find_garbage(tmp_path / "none", tmp_path, tmp_path / "none", 30 * DAY_S, tmp_path / "none")
     assert [garbage.path for garbage in found] == [old]
 
 
@@ -86,7 +95,27 @@ def test_a_session_of_ray_is_freed_only_when_none_of_its_processes_is_left(tmp_p
     (tmp_path / "session_latest").symlink_to(living)
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(living)]) as process:
         try:
-            found = find_garbage(tmp_path / "none", tmp_path / "none", tmp_path, DAY_S)
+            found = find_garbage(tmp_path / "none", tmp_path / "none", tmp_path, DAY_S, tmp_path / "none")
         finally:
             process.kill()
     assert [garbage.path for garbage in found] == [dead]
+
+
+def test_a_worker_s_folder_is_freed_only_when_it_is_dead(tmp_path: Path) -> None:
+    dead, young, living = (tmp_path / f"tuner-trial-{name}" for name in ("dead", "young", "living"))
+    for desk in (dead, young, living):
+        desk.mkdir()
+        (desk / LAST).write_text("x" * 1000)
+        if desk != young:
+            os.utime(desk, (time.time() - DAY_S,) * 2)
+    none = tmp_path / "none"
+    with held(living):
+        found = find_garbage(none, none, none, DAY_S, tmp_path)
+    assert [(garbage.path, garbage.size_bytes) for garbage in found] == [(dead, 1000)]
+    worker = subprocess.Popen([sys.executable, "-c", HOLDER, str(dead)], stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    with worker:
+        worker.stdout.readline()
+        assert dead not in [garbage.path for garbage in find_garbage(none, none, none, DAY_S, tmp_path)]
+        worker.kill()
+    assert dead in [garbage.path for garbage in find_garbage(none, none, none, DAY_S, tmp_path)]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tuner.execute.adapters import RETRIES, STUCK_S, Lanes, LaneScheduler
+from tuner.execute.adapters import REST_S, RETRIES, STUCK_S, Lanes, LaneScheduler
 
 
 class Clock:
@@ -61,7 +61,9 @@ def test_a_trial_whose_worker_died_while_it_took_it_over_is_put_back_a_few_times
     put_back: list[Any] = []
     failed: list[str] = []
     task = SimpleNamespace(stage="coarse", number=3)
-    run: Any = SimpleNamespace(put_back=put_back.append, fail=lambda _, reason, __: failed.append(reason))
+    run: Any = SimpleNamespace(
+        put_back=lambda task, _: put_back.append(task), fail=lambda _, reason, __: failed.append(reason)
+    )
     lanes = Lanes(run, 2, Clock())
     for i in range(RETRIES + 1):
         trial = make(str(i), "ERROR" if does_tune_try_again else "PENDING")
@@ -71,3 +73,37 @@ def test_a_trial_whose_worker_died_while_it_took_it_over_is_put_back_a_few_times
         LaneScheduler(lanes).on_trial_error(None, trial)
     assert len(put_back) == (0 if does_tune_try_again else RETRIES)
     assert failed == ([] if does_tune_try_again else [f"its worker failed {RETRIES + 1} times, the last: "])
+
+
+FULL = {"error": "OSError: no space", "traceback": "Traceback", "host": "node7", "is_machines_fault": True}
+
+
+def test_a_lane_whose_machine_failed_a_trial_rests_while_another_works() -> None:
+    clock, sick, sound = Clock(), make("sick", "RUNNING"), make("sound", "RUNNING")
+    lanes = open_lanes(clock, sick, sound)
+    put_back: list[str] = []
+    lanes.run.put_back = lambda _, why: put_back.append(why)  # type: ignore[method-assign, assignment, misc]
+    lanes.run.has_task = lambda: True  # type: ignore[method-assign]
+    lanes._tasks["sick"] = SimpleNamespace(stage="coarse", number=3)  # type: ignore[assignment]
+    assert lanes.on_result(sick, FULL) == "NOOP"
+    assert put_back == ["node7: OSError: no space"]
+    for clock.now in (0.0, REST_S - 0.1):
+        assert lanes.release() == []
+    clock.now = REST_S
+    assert lanes.release() == [sick]
+
+
+def test_the_only_lane_does_not_rest_and_its_trial_fails_after_a_few_tries() -> None:
+    lanes, failed = open_lanes(Clock()), list[str]()
+    lanes.run.put_back = lambda *_: None  # type: ignore[method-assign, assignment, misc]
+    lanes.run.fail = lambda _, reason, *__: failed.append(reason)  # type: ignore[method-assign, assignment, misc]
+    lanes.run.has_task = lambda: True  # type: ignore[method-assign]
+    for i in range(RETRIES + 1):
+        assert failed == []
+        trial = make(str(i), "RUNNING")
+        lanes._tasks[trial.trial_id] = SimpleNamespace(stage="coarse", number=3)  # type: ignore[assignment]
+        lanes.on_add(trial)
+        lanes.on_result(trial, FULL)
+        assert lanes.release() == [trial]
+        trial.status = "TERMINATED"
+    assert failed == ["its machine failed it 4 times, the last: node7: OSError: no space"]
