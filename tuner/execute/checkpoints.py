@@ -14,9 +14,7 @@ from tuner.execute.remote import Remote, find_remote
 from tuner.execute.task import LAST, MODEL, TrialTask
 
 CHECKPOINTS = "checkpoints"  # in a search's folder: a folder for each trial
-DESK = (
-    "tuner-trial-"  # begins the name of the folder in which one worker trains, in the trial's or among temporary ones
-)
+DESK = "tuner-trial-"  # begins the name of the folder that one worker trains in, in the trial's or a temporary one
 OWNER = "worker"  # in a trial's folder of a store: which worker may put checkpoints there
 
 
