@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import signal
 import sqlite3
@@ -188,7 +189,7 @@ def wait_for(condition: Callable[[], bool], driver: "subprocess.Popen[bytes]", f
     pytest.fail("nothing was recorded in two minutes")
 
 
-def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
+def test_a_signal_to_all_its_processes_stops_it_cleanly_and_the_same_command_goes_on(
     small: Path, tuner: Tuner, tmp_path: Path, cache: Path
 ) -> None:
     folder = tmp_path / "results/small"
@@ -198,9 +199,10 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
         env=clean_environment(cache),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        process_group=0,
     )
     wait_for(lambda: any(trial["epochs"] for trial in read_trials(folder).values()), driver, folder)
-    driver.send_signal(signal.SIGINT)
+    os.killpg(driver.pid, signal.SIGTERM)  # as a terminal does, timeout, and a batch system
     output, errors = driver.communicate(timeout=60)
     assert driver.returncode == 1
     assert b"interrupted" in output
