@@ -3,14 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format install clean help
+.PHONY: demo test test-slow lint format install clean help
 help:
-	@echo "make demo     a whole search on real images: checked, coarse, narrowed, fine, finalized (some minutes on two cores)"
-	@echo "make test     all tests"
-	@echo "make lint     style, format, types and layers"
-	@echo "make format   mend style and format"
-	@echo "make install  the tuner command, in $(BIN)"
-	@echo "make clean    remove $(VENV); results stay"
+	@echo "make demo       a whole search on real images: checked, coarse, narrowed, fine, finalized (some minutes on two cores)"
+	@echo "make test       all tests but a few"
+	@echo "make test-slow  these few, which take a minute each or more"
+	@echo "make lint       style, format, types and layers"
+	@echo "make format     mend style and format"
+	@echo "make install    the tuner command, in $(BIN)"
+	@echo "make clean      remove $(VENV); results stay"
 
 demo: install
 	$(BIN)/tuner check search_spaces/coarse.yaml
@@ -21,6 +22,9 @@ demo: install
 test: $(VENV)/.developing
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal tests/unit tests/golden
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/end_to_end tests/integration
+
+test-slow: $(VENV)/.developing
+	$(BIN)/python -m pytest -m slow tests/end_to_end tests/integration
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff check .

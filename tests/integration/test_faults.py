@@ -127,6 +127,7 @@ def network_of_two() -> Iterator[tuple[str, str, str]]:
         subprocess.run(["ip", "netns", "delete", name], check=True)
 
 
+@pytest.mark.slow
 def test_a_node_that_is_cut_off_is_missed_in_time_and_does_no_harm_when_it_is_back(
     small: Path, tmp_path: Path, cache: Path
 ) -> None:

@@ -224,6 +224,7 @@ def test_a_time_limit_ends_a_search_and_says_so(tuner: Tuner, small: Path, tmp_p
     assert all(trial["state"] not in {"running", "paused"} for trial in trials.values())
 
 
+@pytest.mark.slow
 def test_a_limit_of_epochs_ends_a_search_at_the_very_epoch_and_a_larger_one_goes_on(
     tuner: Tuner, small: Path, tmp_path: Path
 ) -> None:

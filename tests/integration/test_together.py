@@ -75,6 +75,7 @@ def test_two_workers_train_as_one_does_and_leave_nothing_behind(tmp_path: Path, 
 
 
 @pytest.mark.usefixtures("ray_of_two")
+@pytest.mark.slow
 def test_a_trial_that_is_stopped_ends_its_workers(tmp_path: Path, cache: Path) -> None:
     epochs = train_together(make_task(tmp_path, cache))
     assert next(epochs)["epoch"] == 1
@@ -86,6 +87,7 @@ def test_a_trial_that_is_stopped_ends_its_workers(tmp_path: Path, cache: Path) -
 
 
 @pytest.mark.usefixtures("ray_of_two")
+@pytest.mark.slow
 def test_averaged_running_statistics_are_those_that_are_saved(tmp_path: Path, cache: Path) -> None:
     config: dict[str, Scalar] = {"architecture.simple_cnn.batch_norm": True, "weight_average": 0.9}
     best = max(train_together(make_task(tmp_path, cache, **config)), key=lambda epoch: epoch["val_accuracy"])
