@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 MEASURE_S, MOST_MEASURED = 45.0, 16  # beyond the smallest and the largest network of each family, which always are
 REHEARSE_S, LEAST_REHEARSED = 90.0, 10  # a search of thousands of trials takes a minute to rehearse
-UNMEASURED = 0.25  # of the start-up: what Ray Tune takes to begin, and MLflow and the command to end
+UNMEASURED = 0.6  # of the start-up: what Ray Tune takes to begin, and MLflow and the command to end
 USUAL_UNSTEADINESS, LOOKS = 0.15, 2  # of a machine's speed, as a share; and by how many networks that counts
 ANSWERS = 30
 
