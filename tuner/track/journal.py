@@ -14,11 +14,12 @@ from typing import IO, Any
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
+from optuna.storages.journal._storage import JournalOperation
 
 from tuner.errors import LedgerError
 from tuner.track.lease import Lease
 
-SYNC_EVERY_S = 0.1
+SYNC_EVERY_S = 0.1  # while epochs come faster
 
 
 class KernelLock(BaseJournalFileLock):
@@ -87,9 +88,9 @@ class BatchingBackend(BaseJournalBackend):
 class FileBackend(BatchingBackend, JournalFileBackend):
     """Writes to a file, a line a record.
 
-    What was written is safe from the death of every process at once, and from that of the machine too, unless it came
-    within a tenth of a second after what was written before: to wait for the disk every time takes longer than all else
-    that an epoch's record does. What a machine without power forgets are epochs that are trained again.
+    What was written is safe from the death of every process at once, and from that of the machine too, but for epochs
+    that came within a tenth of a second after the disk was waited for: to do so each time takes longer than all else
+    that an epoch's record does. A machine that loses its power forgets these, and trains them again.
     """
 
     _synced_at = -math.inf
@@ -103,6 +104,7 @@ class FileBackend(BatchingBackend, JournalFileBackend):
             If the disk is full or gone.
         """
         path = Path(self._file_path)
+        is_an_epoch = any(log["op_code"] == JournalOperation.SET_TRIAL_INTERMEDIATE_VALUE for log in logs)
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         with get_lock_file(self._lock):
             size = path.stat().st_size
@@ -110,7 +112,7 @@ class FileBackend(BatchingBackend, JournalFileBackend):
                 with path.open("ab") as journal:
                     journal.write(lines.encode())
                     journal.flush()
-                    if time.monotonic() - self._synced_at >= SYNC_EVERY_S:
+                    if not is_an_epoch or time.monotonic() - self._synced_at >= SYNC_EVERY_S:
                         os.fsync(journal.fileno())
                         self._synced_at = time.monotonic()
             except OSError:  # a full disk took a part: half a line would spoil the next one

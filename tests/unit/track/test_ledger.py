@@ -148,15 +148,21 @@ def test_the_disk_is_waited_for_but_not_for_each_of_many_epochs(
 ) -> None:
     stage = begin(tmp_path / "one")
     number = stage.start(load_text(SPEC).space, CONFIG, seed=0)
-    synced, clock = [], iter([*[1e9 + 0.01 * i for i in range(10)], *[1e9 + 60.0] * 3])
+    synced: list[int] = []
+    now = 1e9
     monkeypatch.setattr("tuner.track.journal.os.fsync", synced.append)
-    monkeypatch.setattr("tuner.track.journal.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("tuner.track.journal.time.monotonic", lambda: now)
     for epoch in range(1, 9):
         stage.record_epoch(number, epoch, {"epoch": epoch}, 0.5)
+        now += 0.01
     assert len(synced) == 1
-    next(clock)
+    now += 0.1
     stage.record_epoch(number, 9, {"epoch": 9}, 0.5)
     assert len(synced) == 2
+    stage.set(opened="now")
+    assert len(synced) == 3, "what is no epoch is waited for at once"
+    stage.end(number, "complete", "done", 0.5)
+    assert len(synced) == 4
     assert reopen(tmp_path / "one").trials()[0].values == (0.5,) * 9
 
 
