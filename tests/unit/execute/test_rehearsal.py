@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tuner.execute.placement import Placement
-from tuner.execute.rehearsal import REPORT_ANSWERS, Rehearsal, Stakes, rehearse
+from tuner.execute.rehearsal import REPORT_ANSWERS, Rehearsal, Stakes, find_place, rehearse
 from tuner.spec import load_text
 from tuner.spec.space import Space
 from tuner.strategy.diagnose import Guess
@@ -29,12 +29,12 @@ def always_converging(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tuner.strategy.landscape.DIVERGING", (2.0, 3.0))
 
 
-def run(*changes: str, at_once: int = 2, gpus: float = 0.0, seed: int = 0, **more: Any) -> Rehearsal:
+def run(*changes: str, at_once: int = 2, workers: int = 1, gpus: float = 0.0, seed: int = 0, **more: Any) -> Rehearsal:
     spec = load_text(SPEC, overrides=changes)
     assert isinstance(spec.space, Space)
     costs = CostModel([({"architecture": "lenet", "learning_rate": 0.1}, COST)], Images((8, 8, 1), 10, 1000, 200))
     given = {"unsteadiness": 0.0, "num_cpus": 64.0, "answer_s": 0.0, **more}
-    placement = Placement(cpus=1, gpus=gpus, trials_at_once=at_once)
+    placement = Placement(cpus=1, gpus=gpus, trials_at_once=at_once, workers=workers)
     stakes = Stakes(spec, spec.space, None, {}, placement, costs, Guess.of([100] * 10), **given)
     return rehearse(stakes, np.random.default_rng(seed), clock=lambda: 0.0)
 
@@ -56,6 +56,28 @@ def test_trials_at_once_share_the_time_and_add_up_in_memory() -> None:
     assert three.epochs == one.epochs
     assert three.stages[0].seconds == pytest.approx(one.stages[0].seconds / 3)
     assert three.memory_bytes == pytest.approx(3 * one.memory_bytes)
+    assert run(at_once=1, workers=2).memory_bytes == pytest.approx(2 * one.memory_bytes)
+
+
+def test_a_machine_that_is_slower_than_when_it_was_measured_takes_so_much_longer() -> None:
+    steady = run(at_once=1)
+    assert steady.slowness == 1
+    slow = [run(at_once=1, unsteadiness=0.5, seed=seed) for seed in range(3)]
+    assert len({one.slowness for one in slow}) == 3
+    for one in slow:
+        assert one.seconds == pytest.approx(one.slowness * steady.seconds)
+
+
+def test_a_network_beyond_those_that_were_measured_lies_at_their_end() -> None:
+    spec = load_text(SPEC)
+    assert isinstance(spec.space, Space)
+    few, many = ({"architecture": "lenet", "architecture.lenet.width": width} for width in (1, 2))
+    costs = CostModel([(few, COST), (many, COST)], Images((8, 8, 1), 10, 1000, 200))
+    placement = Placement(cpus=1, gpus=0, trials_at_once=1)
+    stakes = Stakes(spec, spec.space, None, {}, placement, costs, Guess.of([100] * 10), 0.0, 64.0, 0.0)
+    places = [find_place({**few, "architecture.lenet.width": width}, stakes) for width in (0.5, 1, 1.5, 2, 4)]
+    assert places[:2] == [0, 0] and places[3:] == [1, 1]
+    assert 0 < places[2] < 1
 
 
 def test_gpu_hours_are_those_in_which_trials_train_and_a_limit_of_them_is_hard() -> None:

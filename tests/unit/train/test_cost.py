@@ -64,3 +64,22 @@ def test_a_family_that_was_not_measured_is_foretold_by_the_others() -> None:
     foretold = model.foretell({"architecture": "lenet", "batch_size": 32})
     assert 1 < foretold.train_s < 25
     assert model.foretell(cnn(1, 8)).train_s == pytest.approx(2, rel=0.01)
+
+
+def test_the_spread_is_how_far_off_each_is_foretold_by_the_others_alone() -> None:
+    costs = [(cnn(1, 8), 1.0), (cnn(2, 20, 64), 9.0), (cnn(4, 64), 1.0), (cnn(1, 64, 128), 30.0), (cnn(3, 8), 0.1)]
+    model = CostModel([(config, Cost(1, train_s, 1, 1, 1, 1)) for config, train_s in costs], IMAGES)
+    assert model.spread > 1, "none of it follows from the sizes, though five parts fit five numbers"
+
+
+def test_an_optimizer_that_keeps_two_numbers_for_a_weight_takes_their_room() -> None:
+    sgd, adamw = ({**cnn(2, width), "optimizer": name} for name in ("sgd", "adamw") for width in (8,))
+    wide = {**sgd, "architecture.simple_cnn.width": 64}
+    blank = CostModel([(sgd, Cost(1, 1, 1, 1, 1, 1))], IMAGES)
+
+    def saved(config: Config, numbers: int) -> tuple[Config, Cost]:
+        return config, Cost(1, 1, 1, 1, 4 * numbers * blank.size(config).parameters, 1)
+
+    model = CostModel([saved(sgd, 2), saved(wide, 2), saved(adamw, 3)], IMAGES)
+    foretold = model.foretell({**wide, "optimizer": "adamw"}).state_bytes
+    assert foretold == pytest.approx(3 * 4 * blank.size(wide).parameters, rel=0.05)
