@@ -14,20 +14,73 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import psutil
 from conftest import clean_environment
 
 _STARTS_WITHIN_S = 240  # on a machine that others use too
 
 
-@dataclass(frozen=True)
+@dataclass
 class Head:
-    """Where a head is reached, and with what."""
+    """A head in a folder of its own, which may be killed and started again."""
 
-    dashboard: str
-    gcs: str
-    token_file: Path
-    session: Path
+    folder: Path
+    options: dict[str, Any]
+    environment: dict[str, str]
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def dashboard(self) -> str:
+        """Where its dashboard is."""
+        return f"http://127.0.0.1:{self.options['dashboard-port']}"
+
+    @property
+    def gcs(self) -> str:
+        """Where nodes and drivers reach it."""
+        return f"{self.options.get('node-ip-address', '127.0.0.1')}:{self.options['port']}"
+
+    @property
+    def token_file(self) -> Path:
+        """Where its token lies."""
+        return self.folder / "token"
+
+    @property
+    def token(self) -> dict[str, str]:
+        """What a process has in its environment that may reach it."""
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token_file)}
+
+    @property
+    def session(self) -> Path:
+        """Where Ray keeps its files."""
+        return self.folder / "ray"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = [f"--{name}={value}" for name, value in self.options.items()]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [Path(sys.executable).with_name("ray"), "start", "--head", "--block", *options],
+                env=self.environment | self.token | {"RAY_USAGE_STATS_ENABLED": "0"},
+                cwd=self.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + _STARTS_WITHIN_S
+        while not asks_for_token(self.dashboard):
+            assert self.process.poll() is None and time.monotonic() < deadline, (self.folder / "log").read_text()
+            time.sleep(0.5)
+
+    def kill(self) -> None:
+        """Let its machine lose its power: all its processes at once."""
+        assert self.process is not None
+        own = psutil.Process(self.process.pid)
+        for process in [own, *own.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait(timeout=60)
+        (self.session / "ray_current_cluster").unlink()  # or ray start takes the nodes on this machine for a head
 
 
 def find_free_port() -> int:
@@ -38,62 +91,39 @@ def find_free_port() -> int:
 
 
 @contextlib.contextmanager
-def running_head(cache: Path, ip: str = "", **environment: str) -> Iterator[Head]:
-    """Start a head of two CPUs that asks for a token, and end it by its process; nodes reach it by an address."""
+def running_head(cache: Path, options: dict[str, Any] | None = None, **environment: str) -> Iterator[Head]:
+    """Start a head of two CPUs that asks for a token, and end it by its process."""
     folder = Path(tempfile.mkdtemp(prefix="head"))  # short: sockets lie in it
-    token = folder / "token"
-    token.touch(0o600)
-    token.write_text(secrets.token_hex(16))
-    dashboard, gcs = find_free_port(), find_free_port()
-    options = {
-        "port": gcs,
+    names = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port")
+    standard = {name: find_free_port() for name in names} | {
         "dashboard-host": "127.0.0.1",
-        "dashboard-port": dashboard,
-        "ray-client-server-port": find_free_port(),
-        "dashboard-agent-listen-port": find_free_port(),
         "num-cpus": 2,
         "object-store-memory": 2**27,
         "temp-dir": folder / "ray",
-    } | ({"node-ip-address": ip} if ip else {})
-    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
+    }
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                Path(sys.executable).with_name("ray"),
-                "start",
-                "--head",
-                "--block",
-                *(f"--{name}={value}" for name, value in options.items()),
-            ],
-            env=clean_environment(cache) | own | {"PATH": path} | environment,
-            cwd=folder,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    address = f"http://127.0.0.1:{dashboard}"
+    head = Head(folder, standard | (options or {}), clean_environment(cache) | {"PATH": path} | environment)
+    head.token_file.touch(0o600)
+    head.token_file.write_text(secrets.token_hex(16))
     try:
-        deadline = time.monotonic() + _STARTS_WITHIN_S
-        while not asks_for_token(address):
-            assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.5)
-        yield Head(address, f"{ip or '127.0.0.1'}:{gcs}", token, folder / "ray")
+        head.start()
+        yield head
     finally:
-        process.terminate()
-        process.wait(timeout=60)
+        if head.process is not None:
+            head.process.terminate()
+            head.process.wait(timeout=60)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def running_node(head: Head, cache: Path, *prefix: str, ip: str = "") -> Iterator["subprocess.Popen[bytes]"]:
     """Start one more machine with one CPU, by way of a command that changes what it sees."""
-    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(head.token_file), "RAY_USAGE_STATS_ENABLED": "0"}
     options = ["--block", f"--address={head.gcs}", "--num-cpus=1", f"--object-store-memory={2**27}"]
     options += [f"--node-ip-address={ip}"] if ip else []
     with (head.session.parent / "node.log").open("wb") as log:
         process = subprocess.Popen(
             [*prefix, Path(sys.executable).with_name("ray"), "start", *options],
-            env=clean_environment(cache) | own,
+            env=clean_environment(cache) | head.token | {"RAY_USAGE_STATS_ENABLED": "0"},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

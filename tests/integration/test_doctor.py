@@ -17,8 +17,7 @@ CHECKS = ["ray", "token", "versions", "gpus", "clock", "disk", "storage", "ledge
 
 def examine(tuner: Tuner, head: Head, **environment: str) -> tuple[int, dict[str, dict[str, str]]]:
     """The exit code, and the last finding of every check."""
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(head.token_file)}
-    done = tuner("doctor", "--ray-address", head.gcs, "--json", **(token | environment))
+    done = tuner("doctor", "--ray-address", head.gcs, "--json", **(head.token | environment))
     assert done.stdout.startswith("["), done.stdout + done.stderr
     return done.returncode, {finding["check"]: finding for finding in json.loads(done.stdout)}
 
@@ -42,8 +41,7 @@ def test_a_sound_cluster_passes_and_a_machine_without_the_shared_folder_is_named
         deadline = time.monotonic() + 120
         while "2 machines" not in (both := examine(tuner, head)[1])["ray"]["found"]:
             assert time.monotonic() < deadline, both
-        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(head.token_file)}
-        refused = tuner("run", str(small), "--ray-address", head.gcs, **token)
+        refused = tuner("run", str(small), "--ray-address", head.gcs, **head.token)
     assert both["storage"]["verdict"] == "fail"
     assert "No such file" in both["storage"]["found"]
     assert "NFS" in both["storage"]["remedy"]

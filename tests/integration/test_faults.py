@@ -9,9 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
-from cluster_head import running_head, running_node
+from cluster_head import Head, running_head, running_node
 from conftest import TUNER, clean_environment
+from redis_server import running_redis
+from small_disk import mounted_disk
 from test_lanes import SPEC, Watched
 from test_search import assert_mirrored, wait_for
 
@@ -120,11 +123,23 @@ def network_of_two() -> Iterator[tuple[str, str, str]]:
             f"-netns {name} address add {there}/24 dev far",
             f"-netns {name} link set far up",
             f"-netns {name} link set lo up",
+            f"-netns {name} route add default via {here}",  # or Ray does not know which of its addresses is its own
         ):
             subprocess.run(["ip", *words.split()], check=True)
         yield name, here, there
     finally:
         subprocess.run(["ip", "netns", "delete", name], check=True)
+        subprocess.run(["ip", "link", "delete", name], stderr=subprocess.DEVNULL, check=False)  # if a process keeps it
+
+
+def wait_for_nodes(head: Head, count: int) -> Path:
+    """Wait until a head has so many nodes, itself among them; return its log."""
+    log = head.session / "session_latest/logs/gcs_server.out"
+    deadline = time.monotonic() + 120
+    while log.read_text().count("Registering new node") < count:
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+    return log
 
 
 @pytest.mark.slow
@@ -137,20 +152,16 @@ def test_a_node_that_is_cut_off_is_missed_in_time_and_does_no_harm_when_it_is_ba
     with contextlib.ExitStack() as stack:
         network, here, there = stack.enter_context(network_of_two())
         health = {f"RAY_health_check_{name}": value for name, value in settings.items()}
-        head = stack.enter_context(running_head(cache, here, **health))
+        head = stack.enter_context(running_head(cache, {"node-ip-address": here}, **health))
         named = ("unshare", "--uts", "sh", "-c", f'hostname {network} && exec ip netns exec {network} "$@"', "sh")
         stack.enter_context(running_node(head, cache, ip=here))
         cut = stack.enter_context(running_node(head, cache, *named, ip=there))
-        log = head.session / "session_latest/logs/gcs_server.out"
-        deadline = time.monotonic() + 120
-        while log.read_text().count("Registering new node") < 3:
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
+        log = wait_for_nodes(head, 3)
         changes = ("resources.trials_at_once=4", "stages.coarse.max_epochs=9", "stages.coarse.halving=none")
         driver = subprocess.Popen(
             [TUNER, "run", str(small), "--ray-address", head.gcs, *(f"--set={change}" for change in changes)],
             cwd=tmp_path,
-            env=clean_environment(cache) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(head.token_file)},
+            env=clean_environment(cache) | head.token,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
@@ -174,6 +185,96 @@ def test_a_node_that_is_cut_off_is_missed_in_time_and_does_no_harm_when_it_is_ba
         assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, len(trial.epochs) + 1))
     assert_mirrored(folder, tmp_path / "mlflow.db")
     assert {path.name for path in (folder / "checkpoints").glob("*/*")} == {MODEL}, "of no worker anything is left"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_redis", [True, False])
+def test_a_search_survives_the_power_cut_of_the_head(
+    has_redis: bool, small: Path, tuner: Tuner, tmp_path: Path, cache: Path
+) -> None:
+    """With Redis the same driver goes on; without, it ends and says how to go on, and a new cluster finishes."""
+    folder = tmp_path / "results/small"
+    with contextlib.ExitStack() as stack:
+        network, here, there = stack.enter_context(network_of_two())
+        options, settings = {"node-ip-address": here}, {}
+        if has_redis:
+            redis = stack.enter_context(running_redis())
+            options["redis-password"] = redis.password
+            settings["RAY_REDIS_ADDRESS"] = redis.address
+        head = stack.enter_context(running_head(cache, options, **settings))
+        # a driver takes its machine's node, known by its process, for its own: so the node's are not seen from outside
+        own = ("ip", "netns", "exec", network, "unshare", "--pid", "--fork", "--mount-proc")
+        node = stack.enter_context(running_node(head, cache, *own, ip=there))
+        wait_for_nodes(head, 2)
+        (inside,) = psutil.Process(node.pid).children()
+        stack.callback(inside.kill)  # the first process of its kind, which a mere request would not end
+        within = ("nsenter", f"--target={inside.pid}", "--net", "--pid", "--mount", f"--wd={tmp_path}")
+        changes = ("stages.coarse.max_epochs=9", "stages.coarse.halving=none")
+        driver = subprocess.Popen(
+            [*within, TUNER, "run", str(small), "--ray-address", head.gcs, *(f"--set={change}" for change in changes)],
+            cwd=tmp_path,
+            env=clean_environment(cache) | head.token,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            wait_for(lambda: sum(len(trial.epochs) for trial in read(folder).values()) >= 9, driver, folder)
+            head.kill()
+            if has_redis:
+                time.sleep(5)
+                head.start()
+            output, errors = driver.communicate(timeout=240)
+        finally:
+            driver.kill()
+        assert driver.returncode == (0 if has_redis else 1), errors
+    trials = read(folder)
+    if not has_redis:
+        assert b"does not answer any more" in output + errors
+        assert b"tuner resume small" in output + errors
+        before = {name: trial.epochs for name, trial in trials.items()}
+        done = tuner("resume", "small")
+        assert done.returncode == 0, done.stderr
+        trials = read(folder)
+        assert all(trials[name].epochs[: len(epochs)] == epochs for name, epochs in before.items()), "nothing is lost"
+    assert len(trials) == 12
+    assert {trial.state for trial in trials.values()} <= {"complete", "stopped"}
+    for trial in trials.values():
+        assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, len(trial.epochs) + 1))
+    assert_mirrored(folder, tmp_path / "mlflow.db")
+
+
+def test_a_ledger_whose_disk_is_full_ends_the_search_and_resume_finishes_it(
+    small: Path, tuner: Tuner, tmp_path: Path, cache: Path
+) -> None:
+    folder = tmp_path / "results/small"
+    with mounted_disk(tmp_path / "results", "8m"):
+        driver = subprocess.Popen(
+            [TUNER, "run", str(small), "--set=resources.trials_at_once=2"],
+            cwd=tmp_path,
+            env=clean_environment(cache),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            wait_for(lambda: sum(len(trial.epochs) for trial in read(folder).values()) >= 3, driver, folder)
+            filled = tmp_path / "results/others"
+            with contextlib.suppress(OSError), filled.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            output, errors = driver.communicate(timeout=120)
+        finally:
+            driver.kill()
+        assert driver.returncode == 1, output + errors
+        assert b"the ledger cannot be written (No space left on device); free space there, then run the same" in errors
+        before = {name: trial.epochs for name, trial in read(folder).items()}
+        filled.unlink()
+        done = tuner("resume", "small")
+        assert done.returncode == 0, done.stderr
+        trials = read(folder)
+        assert all(trials[name].epochs[: len(epochs)] == epochs for name, epochs in before.items()), "nothing is lost"
+        assert len(trials) == 12
+        assert {trial.state for trial in trials.values()} <= {"complete", "stopped"}
+        assert_mirrored(folder, tmp_path / "mlflow.db")
 
 
 def test_a_search_is_stopped_from_elsewhere_gone_on_with_by_name_and_extended(

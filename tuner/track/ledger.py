@@ -425,5 +425,5 @@ def _translated() -> Iterator[None]:
         yield
     except OSError as error:
         raise LedgerError(
-            f"the ledger cannot be written ({error}); free space there, then run the same again"
+            f"the ledger cannot be written ({error.strerror or error}); free space there, then run the same again"
         ) from error

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from small_disk import mounted_disk
 
 from tuner.errors import DataError
 from tuner.spec.search import DataSpec
@@ -233,17 +234,8 @@ def test_memory_holds_few_of_the_images_that_are_decoded(tmp_path: Path) -> None
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Any:
     """A folder on a disk of one MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=False, capture_output=True, text=True
-    )
-    if done.returncode:
-        pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
+    with mounted_disk(tmp_path / "disk", "1m"):
+        yield tmp_path / "disk"
 
 
 @pytest.mark.parametrize("size", [None, 64])
