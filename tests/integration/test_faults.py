@@ -243,6 +243,7 @@ def test_a_search_survives_the_power_cut_of_the_head(
     assert_mirrored(folder, tmp_path / "mlflow.db")
 
 
+@pytest.mark.slow
 def test_a_ledger_whose_disk_is_full_ends_the_search_and_resume_finishes_it(
     small: Path, tuner: Tuner, tmp_path: Path, cache: Path
 ) -> None:

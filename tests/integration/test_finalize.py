@@ -91,7 +91,8 @@ def read_final(place: Path) -> Any:
 
 def test_the_best_and_two_that_no_search_chose_are_trained_over_seeds(outcome: dict[str, Any], place: Path) -> None:
     best = [one for one in outcome["contenders"] if one["value"] is not None]
-    assert {one["name"] for one in outcome["contenders"]} - {one["name"] for one in best} == {"random", "middle"}
+    assert {one["baseline"] for one in outcome["contenders"] if "baseline" in one} == {"random", "middle"}
+    assert {gain["over"] for gain in outcome["gains"]} == {"random", "middle"}
     assert [one["mean"]["estimate"] for one in best] == sorted((o["mean"]["estimate"] for o in best), reverse=True)
     trials = read_final(place).trials()
     assert len(trials) == 2 * len(outcome["contenders"])

@@ -133,6 +133,9 @@ def print_outcome(final: "StageLedger", opening: dict[str, Any]) -> None:
     trained = ", on all training images" if outcome["model"]["is_retrained"] else ""
     click.echo(f"The model, {outcome['model']['trial']}{trained}: {', '.join(figures)}")
     for gain in outcome["gains"]:
+        if gain.get("is_winner"):
+            click.echo(f"Did the search pay? It found nothing better than the {gain['over']} configuration")
+            continue
         paid = "yes" if gain["low"] > 0 else "no, it lost" if gain["high"] < 0 else "that may be chance"
         click.echo(f"Did the search pay? {describe_gain(gain)} over the {gain['over']} configuration: {paid}")
     ensemble = outcome["ensemble"]

@@ -27,6 +27,7 @@ from tuner.track.lease import Lease
 from tuner.track.ledger import FINAL, Ledger, StageLedger, TrialRecord
 from tuner.track.store import find_store
 
+BASELINE = "baseline"  # in the record of a contender that there would be without a search: which one it is
 RETRAINED = "-retrained"  # what follows a final's name in that of its last training of all
 
 
@@ -190,9 +191,11 @@ def plan(ledger: Ledger, request: Request) -> tuple[SearchSpec, dict[str, Any]]:
     taken = [dict(trial.config) for trial in best]
     contenders = [{"name": trial.name, "config": dict(trial.config), "value": trial.value} for trial in best]
     for name, config in baselines.items():
-        if config not in taken:
+        if config in taken:  # the search tries the middle itself
+            contenders[taken.index(config)][BASELINE] = name
+        else:
             taken.append(config)
-            contenders.append({"name": name, "config": config, "value": None})
+            contenders.append({"name": name, "config": config, "value": None, BASELINE: name})
     last = asked.stages[-1]
     stage = Stage(
         name=FINAL,

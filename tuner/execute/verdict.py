@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tuner.errors import RunError
 from tuner.execute.checkpoints import Checkpoints
-from tuner.execute.finalize import rank_contenders, refuse_no_result
+from tuner.execute.finalize import BASELINE, rank_contenders, refuse_no_result
 from tuner.execute.remote import publish
 from tuner.execute.scoring import Score
 from tuner.execute.task import MODEL
@@ -131,11 +131,12 @@ def reach_verdict(
             "test": _describe_measures(measures) | {"interval": bound_accuracy(own_hits)},
             "gains": [
                 {
-                    "over": contender["name"],
+                    "over": contender[BASELINE],
+                    "is_winner": contender["name"] == winner,
                     **dataclasses.asdict(compare_paired(hits[winner], hits[contender["name"]], generator)),
                 }
                 for contender, _ in ranked
-                if contender["value"] is None
+                if BASELINE in contender
             ],
             "ensemble": {
                 "members": [member.name for member in members],

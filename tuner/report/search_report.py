@@ -275,7 +275,9 @@ def _outcome(openings: Sequence[Mapping[str, Any]]) -> Section:
         ("loss", f"{test['loss']:.4f}", ""),
         ("expected calibration error", f"{test['calibration_error']:.2%}", ""),
         *(
-            (f"gain over the {gain['over']} configuration", f"{100 * gain['estimate']:+.2f} points", _points(gain))
+            (f"gain over the {gain['over']} configuration", "none: it is the best one", "")
+            if gain.get("is_winner")
+            else (f"gain over the {gain['over']} configuration", f"{100 * gain['estimate']:+.2f} points", _points(gain))
             for gain in outcome["gains"]
         ),
         *(

@@ -153,7 +153,8 @@ class Stage(SpecModel):
         description="What suggests configurations. gp: a Gaussian process over all that was seen; tpe: a tree-"
         "structured Parzen estimator; nsga2: a genetic algorithm for several objectives; cmaes: an evolution strategy "
         "for ranges, which draws choices at random; qmc: a sequence that fills the space evenly; grid: all "
-        "combinations, in any order, where no range is continuous; random; auto: gp, or tpe for several objectives.",
+        "combinations, in any order, where no range is continuous; random; auto: gp, or tpe for several objectives. "
+        "These two begin with the middle of the space where nothing better is known.",
     )
     fidelity: Literal["epochs", "data"] = Field(
         default="epochs",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tuner.spec.space import Choice, Config, Parameter, Scalar, Space
-from tuner.strategy.draws import at, draw
+from tuner.strategy.draws import draw, find_middle
 
 RANDOM, MIDDLE = "random", "middle"
 
@@ -23,12 +23,11 @@ def draw_baselines(space: Space, seed: int) -> dict[str, dict[str, Scalar]]:
     Returns
     -------
     dict from names to configs
-        ``random``: the first configuration that a random search of this seed draws; ``middle``: the middle of every
-        range on its own scale, and of every choice the middle option as it is written.
+        ``random``: the first configuration that a random search of this seed draws; ``middle``: see `find_middle`.
     """
     return {
         RANDOM: draw(space, np.random.default_rng(seed)),
-        MIDDLE: space.walk(lambda parameter: at(parameter.distribution, 0.5)),
+        MIDDLE: find_middle(space),
     }
 
 

@@ -31,6 +31,11 @@ def draw(space: Space, rng: np.random.Generator) -> dict[str, Scalar]:
     return space.walk(lambda parameter: at(parameter.distribution, rng.random()))
 
 
+def find_middle(space: Space) -> dict[str, Scalar]:
+    """Return the middle of every range on its own scale, and of every choice the middle option as it is written."""
+    return space.walk(lambda parameter: at(parameter.distribution, 0.5))
+
+
 def at(distribution: Distribution, share: float) -> Scalar:
     """Return the value below which a share, in [0, 1), of the distribution lies."""
     if isinstance(distribution, Choice):

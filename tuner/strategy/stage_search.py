@@ -10,6 +10,7 @@ import numpy as np
 
 from tuner.spec.search import Limits, Stage
 from tuner.spec.space import Config, Space
+from tuner.strategy.draws import find_middle
 from tuner.strategy.ends import Ends
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.gaussian_sampler import GaussianSampler
@@ -23,6 +24,7 @@ from tuner.strategy.sampler import FirstThen, Kind, Sampler, build_sampler, choo
 from tuner.strategy.trial_view import Before, State, TrialView
 from tuner.strategy.warm_start import MOST_TRIED
 
+MODELLING = ("gp", "tpe")  # the samplers that try the middle of the space first, where nothing better is known
 INCUMBENTS = 3  # the best of the stage before are tried first, at this stage's length
 
 
@@ -102,6 +104,9 @@ class StageSearch:
         own_seed = _derive_own_seed(stage, seed)
         kind, reason = choose_kind(stage, space, num_objectives)
         self.choices = f"sampler {kind}, {reason}"
+        if kind in MODELLING and not first and not carried:
+            first.append(find_middle(space))
+            self.choices += "; the middle of the space is tried first"
         if kind == "grid":  # which ends the stage when it is done
             most = (space.count_points() or stage.trials) + num_again
             self.stage = stage.model_copy(update={"trials": min(stage.trials, most)})

@@ -16,8 +16,8 @@ from tuner.track.ledger import FINAL, Ledger, StageLedger
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    """A search that was played to its end."""
-    play(open_run(tmp_path / "played"))
+    """A search that was played to its end, and did not try the middle of its space."""
+    play(open_run(tmp_path / "played", changes=("stages.coarse.sampler=random",)))
     return Ledger.open(tmp_path / "played")
 
 
@@ -42,6 +42,17 @@ def test_the_best_different_configurations_contend_and_two_that_no_search_chose(
     assert all(spec.space.contains(config) for config in spec.first)
     named = name_stage(spec, ledger, None)
     assert load_text(dump_spec(named)) == named, "the ledger can hold it"
+
+
+def test_the_middle_contends_once_where_the_search_has_tried_it_and_is_among_its_best(tmp_path: Path) -> None:
+    play(open_run(tmp_path / "played"))
+    ledger = Ledger.open(tmp_path / "played")
+    middle = draw_baselines(ledger.stages()[0].space, 0)["middle"]
+    assert ledger.stages()[0].trials()[0].config == middle, "what it tries first"
+    _, record = plan(ledger, Request(top=3))
+    assert [one["config"] for one in record["contenders"]].count(middle) == 1
+    assert {one["baseline"] for one in record["contenders"] if one["config"] == middle} == {"middle"}
+    assert [one["name"] for one in record["contenders"] if one["value"] is None] == ["random"]
 
 
 def test_more_configurations_than_have_a_result_are_refused(ledger: Ledger, tmp_path: Path) -> None:

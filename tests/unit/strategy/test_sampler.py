@@ -4,6 +4,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import optuna
@@ -13,19 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from space_strategies import pasts, spaces
 
-from tuner.spec.search import Halving, Stage
+from tuner.spec.search import Halving, Narrow, Stage
 from tuner.spec.space import Choice, Config, Int, LogInt, LogUniform, Parameter, Scalar, Space, Uniform
 from tuner.strategy.cma_es import RankedCmaEs
-from tuner.strategy.draws import draw
+from tuner.strategy.draws import draw, find_middle
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.gaussian_sampler import GaussianSampler
 from tuner.strategy.model_free import QuasiRandomSampler, RandomSampler
 from tuner.strategy.nsga2 import RungAwareNsga2
-from tuner.strategy.sampler import FirstThen, Sampler, build_sampler, choose_kind
+from tuner.strategy.sampler import FirstThen, Kind, Sampler, build_sampler, choose_kind
 from tuner.strategy.simulate import Curve, Job, Search, simulate
 from tuner.strategy.stage_search import StageSearch
 from tuner.strategy.tpe import RungAwareTpe
-from tuner.strategy.trial_view import STAGE_BEFORE, State, TrialView
+from tuner.strategy.trial_view import STAGE_BEFORE, Before, State, TrialView
 
 Build = Callable[[Space, int], Sampler]
 EVERY_KIND = Space(
@@ -414,8 +415,30 @@ class TestTheChoiceOfASampler:
 
     def test_stages_of_one_search_draw_independently(self) -> None:
         stages = [self.STAGE.model_copy(update={"name": name}) for name in ("coarse", "fine", "coarse")]
-        asked = [StageSearch(stage, SPACE, None, seed=0).start().config for stage in stages]
+        asked = []
+        for search in (StageSearch(stage, SPACE, None, seed=0) for stage in stages):
+            assert search.start().config == find_middle(SPACE)
+            asked.append(search.start().config)
         assert asked[0] == asked[2] != asked[1]
+
+    @pytest.mark.parametrize("kind", get_args(Kind))
+    def test_a_model_begins_with_the_middle_and_others_do_not(self, kind: Kind) -> None:
+        stage = self.STAGE.model_copy(update={"sampler": kind})
+        space = Space((Parameter("int", Int(low=0, high=1000)),))  # that a grid can count too
+        search = StageSearch(stage, space, None, seed=0)
+        assert (search.start().config == find_middle(space)) == (kind in {"gp", "tpe"})
+        assert ("middle" in search.choices) == (kind in {"gp", "tpe"})
+
+    def test_what_is_known_to_be_better_takes_the_place_of_the_middle(self) -> None:
+        wanted = draw(SPACE, np.random.default_rng(0))
+        tried = StageSearch(self.STAGE, SPACE, None, seed=0, first=[wanted])
+        assert tried.start().config == wanted
+        seen = TrialView(number=0, config=wanted, values=(0.5,), state="complete")
+        after = StageSearch(self.STAGE.model_copy(update={"narrow": Narrow()}), SPACE, Before(SPACE, (seen,)), seed=0)
+        assert after.start().config == wanted
+        for search in (tried, after):
+            assert search.start().config != find_middle(SPACE)
+            assert "middle" not in search.choices
 
 
 @pytest.mark.parametrize(("name", "most"), [("tpe", 0.75), ("gp", 0.35), ("cmaes", 0.8)])
