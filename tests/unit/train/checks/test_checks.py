@@ -14,7 +14,7 @@ import tuner.train.step
 from tuner.spec import Hyperparameters, SimpleCnn, Space, load_text
 from tuner.train.checks import Finding, check_space, draw_contact_sheet
 from tuner.train.checks.images import check_images
-from tuner.train.checks.learning import RateRange, check_by_heart, judge_rates
+from tuner.train.checks.learning import RateRange, check_by_heart, check_carries_over, judge_rates
 from tuner.train.checks.networks import list_networks
 from tuner.train.data import ImageSplits
 from tuner.train.models import Dropout, build_model
@@ -184,6 +184,15 @@ def test_shuffled_labels_are_found(digits: ImageSplits) -> None:
     assert found["labels fit images"].status == "warn"
     assert found["carries over"].status == "fail"
     assert "shuffled" in found["carries over"].advice
+
+
+def test_another_rate_is_tried_before_it_is_said_that_nothing_carries_over(digits: ImageSplits) -> None:
+    given = Hyperparameters(architecture=SimpleCnn(depth=2, width=16), learning_rate=0.1)
+    statuses = [
+        check_carries_over("it", given, digits, rates, seed=0, device="cpu").status
+        for rates in ([1e-9], [1e-9, 0.05], [0.05])
+    ]
+    assert statuses == ["warn", "pass", "pass"]
 
 
 def test_a_network_that_can_not_learn_a_few_images_is_found(
