@@ -120,7 +120,7 @@ def running_node(head: Head, cache: Path, *prefix: str, ip: str = "") -> Iterato
     """Start one more machine with one CPU, by way of a command that changes what it sees."""
     options = ["--block", f"--address={head.gcs}", "--num-cpus=1", f"--object-store-memory={2**27}"]
     options += [f"--node-ip-address={ip}"] if ip else []
-    with (head.session.parent / "node.log").open("wb") as log:
+    with (head.folder / "node.log").open("ab") as log:
         process = subprocess.Popen(
             [*prefix, Path(sys.executable).with_name("ray"), "start", *options],
             env=clean_environment(cache) | head.token | {"RAY_USAGE_STATS_ENABLED": "0"},

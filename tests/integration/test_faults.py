@@ -137,7 +137,7 @@ def wait_for_nodes(head: Head, count: int) -> Path:
     log = head.session / "session_latest/logs/gcs_server.out"
     deadline = time.monotonic() + 120
     while log.read_text().count("Registering new node") < count:
-        assert time.monotonic() < deadline, log.read_text()
+        assert time.monotonic() < deadline, log.read_text() + (head.folder / "node.log").read_text()
         time.sleep(0.2)
     return log
 
