@@ -155,6 +155,7 @@ def test_a_node_that_is_cut_off_is_missed_in_time_and_does_no_harm_when_it_is_ba
         head = stack.enter_context(running_head(cache, {"node-ip-address": here}, **health))
         named = ("unshare", "--uts", "sh", "-c", f'hostname {network} && exec ip netns exec {network} "$@"', "sh")
         stack.enter_context(running_node(head, cache, ip=here))
+        wait_for_nodes(head, 2)  # on one machine they share files: two that start at once may wait for each other
         cut = stack.enter_context(running_node(head, cache, *named, ip=there))
         log = wait_for_nodes(head, 3)
         changes = ("resources.trials_at_once=4", "stages.coarse.max_epochs=9", "stages.coarse.halving=none")
