@@ -24,7 +24,8 @@ test: $(VENV)/.developing
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/end_to_end tests/integration
 
 test-slow: $(VENV)/.developing # a server for the test of a head that comes back; without it that skips and says so
-	@[ "$$(id -u)" != 0 ] || command -v redis-server >/dev/null || apt-get install -y -qq --no-install-recommends redis-server >/dev/null || true
+	@[ "$$(id -u)" != 0 ] || command -v redis-server >/dev/null || \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server; } >/dev/null || true
 	$(BIN)/python -m pytest -m slow tests/end_to_end tests/integration
 
 lint: $(VENV)/.developing

@@ -179,13 +179,27 @@ def test_a_node_that_is_cut_off_is_missed_in_time_and_does_no_harm_when_it_is_ba
             driver.kill()
     assert driver.returncode == 0, errors
     assert took_s < 3 * (1 + 1) + 1.5, "three times a period and a time-out, and a little"
+    assert_whole(folder)
+    assert {path.name for path in (folder / "checkpoints").glob("*/*")} == {MODEL}, "of no worker anything is left"
+
+
+def resume(tuner: Tuner, folder: Path) -> None:
+    """Go on with the small search; nothing that was recorded is lost or trained again."""
+    before = read(folder)
+    done = tuner("resume", "small")
+    assert done.returncode == 0, done.stderr
+    after = read(folder)
+    assert all(after[name].epochs[: len(trial.epochs)] == trial.epochs for name, trial in before.items())
+
+
+def assert_whole(folder: Path) -> None:
+    """All trials of the small search have ended, none of their epochs is missing or double, and MLflow has the same."""
     trials = read(folder)
-    assert {trial.state for trial in trials.values()} <= {"complete", "stopped"}
     assert len(trials) == 12
+    assert {trial.state for trial in trials.values()} <= {"complete", "stopped"}
     for trial in trials.values():
         assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, len(trial.epochs) + 1))
-    assert_mirrored(folder, tmp_path / "mlflow.db")
-    assert {path.name for path in (folder / "checkpoints").glob("*/*")} == {MODEL}, "of no worker anything is left"
+    assert_mirrored(folder, folder.parent.parent / "mlflow.db")
 
 
 @pytest.mark.slow
@@ -228,20 +242,11 @@ def test_a_search_survives_the_power_cut_of_the_head(
         finally:
             driver.kill()
         assert driver.returncode == (0 if has_redis else 1), errors
-    trials = read(folder)
     if not has_redis:
         assert b"does not answer any more" in output + errors
         assert b"tuner resume small" in output + errors
-        before = {name: trial.epochs for name, trial in trials.items()}
-        done = tuner("resume", "small")
-        assert done.returncode == 0, done.stderr
-        trials = read(folder)
-        assert all(trials[name].epochs[: len(epochs)] == epochs for name, epochs in before.items()), "nothing is lost"
-    assert len(trials) == 12
-    assert {trial.state for trial in trials.values()} <= {"complete", "stopped"}
-    for trial in trials.values():
-        assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, len(trial.epochs) + 1))
-    assert_mirrored(folder, tmp_path / "mlflow.db")
+        resume(tuner, folder)
+    assert_whole(folder)
 
 
 @pytest.mark.slow
@@ -268,15 +273,9 @@ def test_a_ledger_whose_disk_is_full_ends_the_search_and_resume_finishes_it(
             driver.kill()
         assert driver.returncode == 1, output + errors
         assert b"the ledger cannot be written (No space left on device); free space there, then run the same" in errors
-        before = {name: trial.epochs for name, trial in read(folder).items()}
         filled.unlink()
-        done = tuner("resume", "small")
-        assert done.returncode == 0, done.stderr
-        trials = read(folder)
-        assert all(trials[name].epochs[: len(epochs)] == epochs for name, epochs in before.items()), "nothing is lost"
-        assert len(trials) == 12
-        assert {trial.state for trial in trials.values()} <= {"complete", "stopped"}
-        assert_mirrored(folder, tmp_path / "mlflow.db")
+        resume(tuner, folder)
+        assert_whole(folder)
 
 
 def test_a_search_is_stopped_from_elsewhere_gone_on_with_by_name_and_extended(

@@ -92,7 +92,9 @@ def read_final(place: Path) -> Any:
 def test_the_best_and_two_that_no_search_chose_are_trained_over_seeds(outcome: dict[str, Any], place: Path) -> None:
     best = [one for one in outcome["contenders"] if one["value"] is not None]
     assert {one["baseline"] for one in outcome["contenders"] if "baseline" in one} == {"random", "middle"}
-    assert {gain["over"] for gain in outcome["gains"]} == {"random", "middle"}
+    baselines = {one["baseline"]: one["name"] for one in outcome["contenders"] if "baseline" in one}
+    found = {gain["over"]: gain["is_winner"] for gain in outcome["gains"]}
+    assert found == {baseline: name == outcome["winner"] for baseline, name in baselines.items()}
     assert [one["mean"]["estimate"] for one in best] == sorted((o["mean"]["estimate"] for o in best), reverse=True)
     trials = read_final(place).trials()
     assert len(trials) == 2 * len(outcome["contenders"])

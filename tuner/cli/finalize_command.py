@@ -133,11 +133,7 @@ def print_outcome(final: "StageLedger", opening: dict[str, Any]) -> None:
     trained = ", on all training images" if outcome["model"]["is_retrained"] else ""
     click.echo(f"The model, {outcome['model']['trial']}{trained}: {', '.join(figures)}")
     for gain in outcome["gains"]:
-        if gain.get("is_winner"):
-            click.echo(f"Did the search pay? It found nothing better than the {gain['over']} configuration")
-            continue
-        paid = "yes" if gain["low"] > 0 else "no, it lost" if gain["high"] < 0 else "that may be chance"
-        click.echo(f"Did the search pay? {describe_gain(gain)} over the {gain['over']} configuration: {paid}")
+        click.echo(f"Did the search pay? {judge_gain(gain)}")
     ensemble = outcome["ensemble"]
     if len(ensemble["members"]) > 1:
         told = (
@@ -147,6 +143,14 @@ def print_outcome(final: "StageLedger", opening: dict[str, Any]) -> None:
         click.echo(f"An ensemble of {len(ensemble['members'])}: {'; '.join(told)} over {ensemble['members'][0]} alone")
     for warning in outcome["warnings"]:
         click.echo(f"warning: {warning}", err=True)
+
+
+def judge_gain(gain: dict[str, Any]) -> str:
+    """Say whether the search paid, held against a configuration that there would be without it."""
+    if gain.get("is_winner"):
+        return f"It found nothing better than the {gain['over']} configuration"
+    paid = "yes" if gain["low"] > 0 else "no, it lost" if gain["high"] < 0 else "that may be chance"
+    return f"{describe_gain(gain)} over the {gain['over']} configuration: {paid}"
 
 
 def describe_gain(gain: dict[str, Any]) -> str:

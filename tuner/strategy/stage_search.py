@@ -104,7 +104,7 @@ class StageSearch:
         own_seed = _derive_own_seed(stage, seed)
         kind, reason = choose_kind(stage, space, num_objectives)
         self.choices = f"sampler {kind}, {reason}"
-        if kind in MODELLING and not first and not carried:
+        if kind in MODELLING and not first:
             first.append(find_middle(space))
             self.choices += "; the middle of the space is tried first"
         if kind == "grid":  # which ends the stage when it is done

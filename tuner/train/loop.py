@@ -22,7 +22,7 @@ from tuner.train.checkpoint import ModelDescription, build_config, describe_mode
 from tuner.train.criterion import Criterion, count_correct
 from tuner.train.data import ImageSplits
 from tuner.train.feed import ImageFeed
-from tuner.train.memory import explained, is_out_of_memory, measure_peak, release, watch_peak
+from tuner.train.memory import explained, give_up_onednn, is_out_of_memory, measure_peak, release, watch_peak
 from tuner.train.models import Classifier, Randomness, build_model
 from tuner.train.models.summary import summarise
 from tuner.train.schedule import learning_rate_factor
@@ -373,6 +373,7 @@ class Trainer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or len(rows) < 2:
                 raise
+            give_up_onednn(error)
         # outside of except, whose error holds the tensors that did not fit
         release(self._device)
         (first, first_labels), (second, second_labels) = (self.score(half) for half in rows.tensor_split(2))

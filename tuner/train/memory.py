@@ -14,7 +14,8 @@ from tuner.errors import OutOfMemoryError
 
 PROCESS = Path("/proc/self")
 # what torch, oneDNN and CUDA's libraries say in a plain RuntimeError, where torch has no exception of its own
-OUT_OF_MEMORY = ("DefaultCPUAllocator", "could not create a", "_ALLOC_FAILED", "CUDA error: out of memory")
+ONEDNN = "could not create a"
+OUT_OF_MEMORY = ("DefaultCPUAllocator", ONEDNN, "_ALLOC_FAILED", "CUDA error: out of memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -22,6 +23,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError | OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
     )
+
+
+def give_up_onednn(error: BaseException) -> None:
+    """Do without oneDNN for the rest of the process if it is what ran out of memory.
+
+    However much is free afterwards, it then goes on to fail for whatever it has not set up before, on more than one
+    image at once: all later trainings of the process would take an image after the other.
+    """
+    if ONEDNN in str(error):
+        torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]
 
 
 def watch_peak(device: torch.device) -> None:
@@ -78,6 +89,7 @@ def explained(device: torch.device, advice: str) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+        give_up_onednn(error)
         peak, reason = measure_peak(device) / 2**30, " ".join(str(error).split())[:300]
         traceback.clear_frames(error.__traceback__)  # they hold the tensors that did not fit
         raise OutOfMemoryError(

@@ -12,7 +12,7 @@ from tuner.errors import InputError
 from tuner.train.checkpoint import ModelDescription
 from tuner.train.data.decode import Flaw, Wanted, decode_image
 from tuner.train.loop import EVALUATION_VALUES
-from tuner.train.memory import explained, is_out_of_memory, release
+from tuner.train.memory import explained, give_up_onednn, is_out_of_memory, release
 from tuner.train.models import Classifier
 
 
@@ -59,6 +59,7 @@ def _score(classifier: Classifier, images: NDArray[np.uint8], device: torch.devi
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error) or len(images) < 2:
             raise
+        give_up_onednn(error)
     # outside of except, whose error holds the tensors that did not fit
     release(device)
     return torch.cat([_score(classifier, half, device) for half in np.array_split(images, 2)])

@@ -12,7 +12,7 @@ from tuner.spec.hyperparameters import Hyperparameters
 from tuner.train.acceleration import Acceleration, LossScaler
 from tuner.train.average import WeightAverage
 from tuner.train.criterion import Criterion, count_correct
-from tuner.train.memory import is_out_of_memory, release
+from tuner.train.memory import give_up_onednn, is_out_of_memory, release
 from tuner.train.models import Classifier
 from tuner.train.optimizers import add_l2_gradient, build_optimizer, clip_gradients, find_weights, measure_norm
 from tuner.train.workers import Workers
@@ -130,6 +130,7 @@ class Stepper:
                 can_split = self._workers.is_alone and most >= 2 * self._least_batch
                 if not is_out_of_memory(error) or not can_split:
                     raise
+                give_up_onednn(error)
             # outside of except, whose error holds the tensors that did not fit
             self.micro_batch = min(self.micro_batch, len(batch.images)) // 2
             release(self._device)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from space_strategies import pasts, spaces
 
 from tuner.spec.search import Halving, Narrow, Stage
-from tuner.spec.space import Choice, Config, Int, LogInt, LogUniform, Parameter, Scalar, Space, Uniform
+from tuner.spec.space import Choice, Config, Int, LogInt, LogUniform, Parameter, Prior, Scalar, Space, Uniform
 from tuner.strategy.cma_es import RankedCmaEs
 from tuner.strategy.draws import draw, find_middle
 from tuner.strategy.forecast import Forecaster
@@ -436,8 +436,11 @@ class TestTheChoiceOfASampler:
         seen = TrialView(number=0, config=wanted, values=(0.5,), state="complete")
         after = StageSearch(self.STAGE.model_copy(update={"narrow": Narrow()}), SPACE, Before(SPACE, (seen,)), seed=0)
         assert after.start().config == wanted
-        for search in (tried, after):
-            assert search.start().config != find_middle(SPACE)
+        guess = Prior(guess=0.2, confidence="high")
+        guessed = StageSearch(self.STAGE, Space((Parameter("x", Uniform(low=0, high=1), prior=guess),)), None, seed=0)
+        assert guessed.start().config == {"x": 0.2}
+        for search in (tried, after, guessed):
+            assert search.start().config != find_middle(search.space)
             assert "middle" not in search.choices
 
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+import tuner.train.checks
 import tuner.train.loop
 import tuner.train.step
 from tuner.spec import Hyperparameters, SimpleCnn, Space, load_text
@@ -193,6 +194,14 @@ def test_another_rate_is_tried_before_it_is_said_that_nothing_carries_over(digit
         for rates in ([1e-9], [1e-9, 0.05], [0.05])
     ]
     assert statuses == ["warn", "pass", "pass"]
+
+
+def test_a_range_test_that_is_far_too_low_raises_no_further_alarm(
+    digits: ImageSplits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far_off = RateRange((), (), low=1e-9, high=1e-8, blown_up=2.0)
+    monkeypatch.setattr(tuner.train.checks, "find_rates", lambda *_, **__: far_off)
+    assert set(run(digits, is_quick=False)) == {"learning rate"}
 
 
 def test_a_network_that_can_not_learn_a_few_images_is_found(
