@@ -8,23 +8,27 @@ Three ways to search the same space on two processes, with the same training loo
 
 They run in turn, several times over. Said is the best validation accuracy at the end; and at which share of the other's
 epochs, and of its seconds from the command on, ``tuner`` had reached the other's last one (above 1, or inf, if never).
+Several seeds may run at once where there are two cores for each; then their trials share the GPU, if they use one.
 
     cd benchmarks
     python -m search_quality.real digits --epochs 810 --seeds 5 --output results/real_digits.json
-    python -m search_quality.real cifar100 --data PATH --epochs 324 --seeds 5 --output results/real_cifar100.json
+    python -m search_quality.real cifar100 --set data.path=PATH --epochs 324 --output results/real_cifar100.json
+    python -m search_quality.real cifar100 --set data.path=PATH --set data.fraction=0.2 --set resources.gpus=0.5 \
+        --epochs 324 --jobs 5 --output results/real_cifar100_gpu.json
 """
 
 import argparse
 import functools
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +66,7 @@ class Log:
         return [(float(at), float(accuracy)) for at, accuracy in rows][: self._most]
 
 
-def run_tuner(spec: SearchSpec, folder: Path, most: int, seed: int) -> Epochs:
+def run_tuner(spec: SearchSpec, overrides: Sequence[str], folder: Path, most: int, seed: int) -> Epochs:
     """Run a search of one stage with every default, but for how long it may train."""
     from tuner.cli.watch import PlainLines
     from tuner.execute.experiment import Surroundings, run_search
@@ -70,15 +74,14 @@ def run_tuner(spec: SearchSpec, folder: Path, most: int, seed: int) -> Epochs:
     from tuner.track.ledger import Ledger
     from tuner.track.provenance import read_provenance
 
-    text = find_spec(spec.name).read_text()
     only = [
+        *overrides,
         f"stages={{all: {{trials: 1000, max_epochs: {spec.stages[0].max_epochs}}}}}",
         f"limits.epochs={most}",
         f"seed={seed}",
-        *([f"data.path={spec.data.path}"] if spec.data.path else []),
     ]
     run_search(
-        load_text(text, "the search", only),
+        load_text(find_spec(spec.name).read_text(), "the search", only),
         Surroundings(folder, folder.parent / "cache", None, None, read_provenance(folder)),
         PlainLines(),
     )
@@ -87,18 +90,25 @@ def run_tuner(spec: SearchSpec, folder: Path, most: int, seed: int) -> Epochs:
 
 
 def train(spec: SearchSpec, config: Mapping[str, Any], cache: Path, seed: int) -> Any:
-    """Train one configuration on one core; yield its validation accuracies."""
+    """Train one configuration on one core, and a share of the GPU if so asked; yield its validation accuracies."""
     from tuner.train.run import run_training, use_threads
 
     use_threads(1)
-    max_epochs = spec.stages[0].max_epochs
-    for epoch, *_ in run_training(config, spec.data, spec.objective, max_epochs=max_epochs, seed=seed, cache=cache):
+    for epoch, *_ in run_training(
+        config,
+        spec.data,
+        spec.objective,
+        max_epochs=spec.stages[0].max_epochs,
+        seed=seed,
+        cache=cache,
+        device="cuda" if spec.resources.gpus else "cpu",
+    ):
         yield epoch.val_accuracy
         if not math.isfinite(epoch.train_loss):
             return
 
 
-def run_ray_tune(spec: SearchSpec, folder: Path, most: int, seed: int) -> Epochs:
+def run_ray_tune(spec: SearchSpec, overrides: Sequence[str], folder: Path, most: int, seed: int) -> Epochs:
     """Run Ray Tune."""
     import ray
     from ray import tune
@@ -123,10 +133,10 @@ def run_ray_tune(spec: SearchSpec, folder: Path, most: int, seed: int) -> Epochs
 
     space = spec.space
     assert isinstance(space, Space)
-    ray.init(num_cpus=WORKERS)
+    ray.init("local", num_cpus=WORKERS)
     max_epochs = spec.stages[0].max_epochs
     tune.Tuner(
-        objective,
+        tune.with_resources(objective, {"cpu": 1, "gpu": spec.resources.gpus}),
         tune_config=tune.TuneConfig(
             metric="val_accuracy",
             mode="max",
@@ -142,11 +152,11 @@ def run_ray_tune(spec: SearchSpec, folder: Path, most: int, seed: int) -> Epochs
     return log.read()
 
 
-def run_optuna(spec: SearchSpec, folder: Path, most: int, seed: int) -> Epochs:
+def run_optuna(spec: SearchSpec, overrides: Sequence[str], folder: Path, most: int, seed: int) -> Epochs:
     """Run Optuna's loop in as many processes."""
     command = [sys.executable, "-c", "import sys; from search_quality.real import optimize; optimize(*sys.argv[1:])"]
     workers = [
-        subprocess.Popen([*command, spec.name, str(spec.data.path or ""), str(folder), str(most), str(seed + i)])
+        subprocess.Popen([*command, spec.name, json.dumps(overrides), str(folder), str(most), str(seed + i)])
         for i in range(WORKERS)
     ]
     for worker in workers:
@@ -154,13 +164,14 @@ def run_optuna(spec: SearchSpec, folder: Path, most: int, seed: int) -> Epochs:
     return Log(folder / "log", most).read()
 
 
-def optimize(name: str, data: str, folder: str, most: str, seed: str) -> None:
+def optimize(name: str, overrides: str, folder: str, most: str, seed: str) -> None:
     """Be one of the processes of Optuna's loop."""
     import optuna
 
     from search_quality.peers.optuna_study import suggest_config
 
-    spec, log, cache = read(name, data), Log(Path(folder) / "log", int(most)), Path(folder).parent / "cache"
+    spec = load_spec(find_spec(name), json.loads(overrides))
+    log, cache = Log(Path(folder) / "log", int(most)), Path(folder).parent / "cache"
     space = spec.space
     assert isinstance(space, Space)
     backend = optuna.storages.journal.JournalFileBackend(str(Path(folder) / "journal"))
@@ -193,21 +204,19 @@ def optimize(name: str, data: str, folder: str, most: str, seed: str) -> None:
 METHODS = {OURS: run_tuner, "Ray Tune: OptunaSearch, ASHA": run_ray_tune, "Optuna: TPE, Hyperband": run_optuna}
 
 
-def read(name: str, data: str) -> SearchSpec:
-    """Read a search, its images at another place if there is one."""
-    return load_spec(find_spec(name), [f"data.path={data}"] if data else [])
-
-
-def measure(method: str, spec: SearchSpec, data: str, most: int, seed: int, cache: Path) -> Epochs:
+def measure(method: str, name: str, overrides: Sequence[str], most: int, seed: int, cache: Path) -> Epochs:
     """Run one search in a process of its own; its seconds are counted from the command on."""
-    with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere:
+    with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "cache").symlink_to(cache)
         (Path(folder) / "search").mkdir()
         output = Path(folder) / "epochs.json"
         began = time.time()
-        command = [sys.executable, "-m", "search_quality.real", spec.name, "--one", method, "--data", data]
+        command = [sys.executable, "-m", "search_quality.real", name, "--one", method]
+        command += [part for override in overrides for part in ("--set", override)]
         command += ["--epochs", str(most), "--first-seed", str(seed), "--output", str(output)]
-        subprocess.run(command, check=True, stdout=nowhere, stderr=nowhere)
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ended.returncode:
+            raise RuntimeError(f"{method}, seed {seed}:\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}")
         return [(at - began, accuracy) for at, accuracy in sorted(json.loads(output.read_text()))]
 
 
@@ -224,30 +233,37 @@ def main() -> None:
     """Run every method in turn with every seed, and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=("digits", "cifar100"))
-    parser.add_argument("--data", default="", help="where the images are")
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="another value in the search")
     parser.add_argument("--epochs", type=int, required=True, help="over all trials of a search")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at once")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--one", choices=METHODS, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    spec = read(given.name, given.data)
+    spec = load_spec(find_spec(given.name), given.set)
     if given.one:
-        folder = given.output.parent / "search"
-        given.output.write_text(json.dumps(METHODS[given.one](spec, folder, given.epochs, given.first_seed)))
+        run, folder = METHODS[given.one], given.output.parent / "search"
+        given.output.write_text(json.dumps(run(spec, given.set, folder, given.epochs, given.first_seed)))
         return
     results: dict[str, dict[str, Epochs]] = json.loads(given.output.read_text()) if given.output.exists() else {}
-    with tempfile.TemporaryDirectory() as cache:
+    writing = threading.Lock()
+
+    def measure_seed(seed: int) -> None:
+        names = list(METHODS)
+        for method in names[seed % len(names) :] + names[: seed % len(names)]:  # nobody always comes first
+            if str(seed) in results.get(method, {}):
+                continue
+            found = measure(method, given.name, given.set, given.epochs, seed, Path(cache))
+            with writing:
+                results.setdefault(method, {})[str(seed)] = found
+                given.output.write_text(json.dumps(results) + "\n")
+
+    with tempfile.TemporaryDirectory() as cache, ThreadPoolExecutor(given.jobs) as pool:
         from tuner.train.data import prepare
 
         prepare(spec.data, Path(cache))
-        for seed in range(given.first_seed, given.first_seed + given.seeds):
-            names = list(METHODS)
-            for method in names[seed % len(names) :] + names[: seed % len(names)]:  # nobody always comes first
-                known = results.setdefault(method, {})
-                if str(seed) not in known:
-                    known[str(seed)] = measure(method, spec, given.data, given.epochs, seed, Path(cache))
-                    given.output.write_text(json.dumps(results) + "\n")
+        list(pool.map(measure_seed, range(given.first_seed, given.first_seed + given.seeds)))
     tell(results)
 
 
