@@ -78,6 +78,7 @@ def run_tuner(spec: SearchSpec, overrides: Sequence[str], folder: Path, most: in
         *overrides,
         f"stages={{all: {{trials: 1000, max_epochs: {spec.stages[0].max_epochs}}}}}",
         f"limits.epochs={most}",
+        f"resources.trials_at_once={WORKERS}",
         f"seed={seed}",
     ]
     run_search(
@@ -217,7 +218,7 @@ def measure(method: str, name: str, overrides: Sequence[str], most: int, seed: i
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         if ended.returncode:
             raise RuntimeError(f"{method}, seed {seed}:\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}")
-        return [(at - began, accuracy) for at, accuracy in sorted(json.loads(output.read_text()))]
+        return [(round(at - began, 1), round(accuracy, 5)) for at, accuracy in sorted(json.loads(output.read_text()))]
 
 
 def compare(own: Epochs, other: Epochs) -> tuple[float, float]:
