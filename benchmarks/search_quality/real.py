@@ -218,7 +218,10 @@ def measure(method: str, name: str, overrides: Sequence[str], most: int, seed: i
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         if ended.returncode:
             raise RuntimeError(f"{method}, seed {seed}:\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}")
-        return [(round(at - began, 1), round(accuracy, 5)) for at, accuracy in sorted(json.loads(output.read_text()))]
+        epochs = [(round(at - began, 1), round(accuracy, 5)) for at, accuracy in sorted(json.loads(output.read_text()))]
+        if len(epochs) < most:
+            raise RuntimeError(f"{method}, seed {seed}: ended after {len(epochs)} of {most} epochs; it does not count")
+        return epochs
 
 
 def compare(own: Epochs, other: Epochs) -> tuple[float, float]:
