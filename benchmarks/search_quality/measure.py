@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from search_quality.problems import MAX_EPOCHS, Problem
 from tuner.spec.search import Limits, Narrow, Stage
 from tuner.spec.space import Config
+from tuner.strategy.halving import plan_epochs
 from tuner.strategy.simulate import Curve, Job, Policy, Search, simulate
-from tuner.strategy.stage_search import plan_epochs
 
 SHARES = (0.25, 0.5, 1.0)
 """Of the budget, after which the regret is measured."""
-COARSE_RUNGS = (1, 3, 9)
-COARSE_EPOCHS = COARSE_RUNGS[-1]
+COARSE_EPOCHS = 9
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def _ours_coarse_then_fine(share: float) -> Callable[[Problem, int, int, int], P
     """Build a coarse stage that plans to train a share of the budget, and a fine one in the narrowed space."""
 
     def build(problem: Problem, workers: int, budget: int, seed: int) -> Policy:
-        a_trial = plan_epochs(Stage(name="coarse", trials=1000, max_epochs=COARSE_EPOCHS), COARSE_RUNGS) / 1000
+        a_trial = plan_epochs(Stage(name="coarse", trials=1000, max_epochs=COARSE_EPOCHS)) / 1000
         coarse = Stage(name="coarse", trials=max(9, round(share * budget / a_trial)), max_epochs=COARSE_EPOCHS)
         fine = Stage(name="fine", trials=budget, max_epochs=MAX_EPOCHS, narrow=Narrow())
         return Search([coarse, fine], problem.space, seed=seed, limits=Limits(epochs=budget))

@@ -10,6 +10,7 @@ from tuner.spec.model import SpecModel
 from tuner.spec.space import Scalar, Space
 
 AUTO_MAX_EPOCHS = 81
+LEAST_AUDITED = 3
 COSTS = ("parameters", "multiply_adds", "seconds")
 
 
@@ -127,8 +128,10 @@ class Halving(SpecModel):
         description="The last rung is the second one at first, and grows towards max_epochs only while trials change "
         "places from rung to rung. Needs rule rank and type promotion, which auto takes then.",
     )
-    audit: float = Field(
-        default=0.05, ge=0, le=1, description="Share of the trials that are never stopped, to tell what stopping costs."
+    audit: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = Field(
+        default="auto",
+        description="Share of the trials that are never stopped, to tell what stopping costs; auto: as many as take a "
+        f"twentieth of the stage's epochs, none where that would be fewer than {LEAST_AUDITED}.",
     )
 
 

@@ -1,15 +1,18 @@
 """Asynchronous successive halving: at each rung, a rule says who goes on."""
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from tuner.spec.search import Halving
+from tuner.spec.search import LEAST_AUDITED, Halving, Stage
 from tuner.strategy.brackets import choose_bracket
 from tuner.strategy.history import History
 from tuner.strategy.rules import RankRule, Room, Rule
+
+AUDITED_EPOCHS = 0.05  # of a stage's epochs, where nothing else is asked for
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,24 @@ def find_rungs(halving: Halving | None, max_epochs: int) -> tuple[int, ...]:
     return (max_epochs,) if halving is None else rungs(max_epochs, halving.min_epochs, halving.reduction)
 
 
+def plan_epochs(stage: Stage) -> float:
+    """Return how many epochs a stage would train if at each rung one in ``reduction`` trials went on."""
+    reduction = 1 if stage.halving is None else stage.halving.reduction
+    stage_rungs = find_rungs(stage.halving, stage.max_epochs)
+    steps = [high - low for low, high in itertools.pairwise((0, *stage_rungs))]
+    return float(sum(max(1.0, stage.trials / reduction**i) * step for i, step in enumerate(steps)))
+
+
+def find_audit(stage: Stage) -> float:
+    """Return the share of a stage's trials that are never stopped."""
+    if stage.halving is None:
+        return 0.0
+    if stage.halving.audit != "auto":
+        return stage.halving.audit
+    num_audited = AUDITED_EPOCHS * plan_epochs(stage) / stage.max_epochs
+    return min(1.0, num_audited / stage.trials) if num_audited >= LEAST_AUDITED else 0.0
+
+
 def is_drawn(number: int, audit: float, seed: int) -> bool:
     """Tell whether a trial is among the share that is never stopped, by its number alone."""
     return bool(np.random.default_rng((seed, number)).random() < audit)
@@ -103,8 +124,10 @@ class SuccessiveHalving:
         Whether trials wait rather than end.
     sign : float, 1 or -1
         What the objective was multiplied with so that larger is better; texts show it as it was.
-    seed : int or None
-        Which trials are audited depends on it; none are without it.
+    audit : float, 0 to 1
+        Share of the trials that are never stopped.
+    seed : int
+        Which trials those are depends on it, and how many rungs a trial skips.
 
     Notes
     -----
@@ -131,20 +154,20 @@ class SuccessiveHalving:
         rule: Rule | None = None,
         is_pausing: bool = False,
         sign: float = 1.0,
-        seed: int | None = None,
+        audit: float = 0.0,
+        seed: int = 0,
     ) -> None:
         self.rungs = find_rungs(halving, max_epochs)
         self._halving = halving
         self._rule = rule or RankRule(2 if halving is None else halving.reduction, sign=sign)
         self._is_pausing = is_pausing
+        self._audit = audit
         self._seed = seed
         self._verdicts: dict[tuple[int, int], Decision] = {}
 
     def is_audited(self, number: int) -> bool:
         """Tell whether a trial is one of those that are never stopped."""
-        return (
-            self._halving is not None and self._seed is not None and is_drawn(number, self._halving.audit, self._seed)
-        )
+        return is_drawn(number, self._audit, self._seed)
 
     def judge(self, number: int, epoch: int, history: History, room: Room | None = None) -> Decision:
         """Say what becomes of a trial after an epoch.
@@ -192,7 +215,7 @@ class SuccessiveHalving:
         """Return how many of the first rungs a trial skips."""
         if self._halving is None or self._halving.brackets == 1:
             return 0
-        return choose_bracket(number, history, self._halving.brackets, self._seed or 0)
+        return choose_bracket(number, history, self._halving.brackets, self._seed)
 
     def _judge(self, number: int, rung: int, history: History, room: Room) -> Decision:
         assert self._halving is not None

@@ -14,7 +14,7 @@ from tuner.strategy.draws import find_middle
 from tuner.strategy.ends import Ends
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.gaussian_sampler import GaussianSampler
-from tuner.strategy.halving import Decision, SuccessiveHalving, find_rungs, is_drawn
+from tuner.strategy.halving import Decision, SuccessiveHalving, find_audit, find_rungs, is_drawn, plan_epochs
 from tuner.strategy.history import History
 from tuner.strategy.narrow import Reason, carry, incumbents, narrow
 from tuner.strategy.pareto import FrontRule
@@ -128,9 +128,10 @@ class StageSearch:
             rule=rule,
             is_pausing=is_pausing(stage, kind),
             sign=sign,
+            audit=find_audit(stage),
             seed=own_seed,
         )
-        self._plan = plan_epochs(self.stage, stage_rungs)
+        self._plan = plan_epochs(self.stage)
         self._choice: tuple[int, int | None] | None = None
         self._ends = ends or Ends(Limits())
         self._ends.open_stage(carried, recorded)
@@ -268,9 +269,7 @@ def derive_stage_seed(seed: int, index: int) -> int:
 
 def find_audited(stage: Stage, seed: int, num_trials: int) -> frozenset[int]:
     """Find the numbers of a stage's trials that are never stopped; the seed is the stage's."""
-    if stage.halving is None:
-        return frozenset()
-    own_seed, audit = _derive_own_seed(stage, seed), stage.halving.audit
+    own_seed, audit = _derive_own_seed(stage, seed), find_audit(stage)
     return frozenset(number for number in range(num_trials) if is_drawn(number, audit, own_seed))
 
 
@@ -292,13 +291,6 @@ def _in_order(trials: Sequence[TrialView], order: Sequence[int]) -> Iterator[Tri
             yield recorded.pop(number)
         seen[number] += 1
     yield from recorded.values()
-
-
-def plan_epochs(stage: Stage, stage_rungs: Sequence[int]) -> float:
-    """Return how many epochs a stage would train if at each rung one in ``reduction`` trials went on."""
-    reduction = 1 if stage.halving is None else stage.halving.reduction
-    steps = [high - low for low, high in itertools.pairwise((0, *stage_rungs))]
-    return float(sum(max(1.0, stage.trials / reduction**i) * step for i, step in enumerate(steps)))
 
 
 def find_rule(stage: Stage, kind: Kind) -> str:

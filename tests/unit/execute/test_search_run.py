@@ -172,7 +172,7 @@ def test_a_stage_says_whether_its_trials_train_on_growing_data(tmp_path: Path) -
     grown: dict[str, set[bool]] = {}
     while (task := run.next_task()) is not None:
         grown.setdefault(task.stage, set()).add(task.is_growing)
-        epoch = 1
+        epoch = task.epochs_recorded + 1
         while run.report(task, measure(task, epoch)):
             epoch += 1
     assert grown == {"coarse": {True}, "fine": {False}}

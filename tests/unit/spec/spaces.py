@@ -160,7 +160,7 @@ def searches(draw: st.DrawFn, among: st.SearchStrategy[Space | FinishedSearch] |
             axis=st.sampled_from(["epochs", "seconds", "multiply_adds"]),
             tolerance=st.just("auto") | st.floats(0, 1),
             brackets=st.integers(1, 8),
-            audit=st.floats(0, 1),
+            audit=st.floats(0, 1) | st.just("auto"),
         )
         can_narrow = i > 0 or isinstance(space, FinishedSearch)
         narrow = st.builds(Narrow, keep=st.floats(0.01, 1), margin=st.floats(0, 1)) if can_narrow else st.nothing()

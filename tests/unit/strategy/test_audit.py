@@ -31,9 +31,9 @@ def load_curves(name: str) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(np.maximum.accumulate(curve).tolist()) for curve in whole if np.isfinite(curve).all())
 
 
-def search(curves: list[tuple[float, ...]], halving: Halving, seed: int) -> list[TrialView]:
+def search(curves: list[tuple[float, ...]], halving: Halving, audit: float, seed: int) -> list[TrialView]:
     """Train curves one after the other, as halving lets them."""
-    judge = SuccessiveHalving(halving, MAX_EPOCHS, seed=seed)
+    judge = SuccessiveHalving(halving, MAX_EPOCHS, audit=audit, seed=seed)
     history = History(rungs=judge.rungs)
     for number, curve in enumerate(curves):
         trial = TrialView(number, {}, (), "running")
@@ -52,13 +52,13 @@ def search(curves: list[tuple[float, ...]], halving: Halving, seed: int) -> list
 @pytest.mark.parametrize("audit", [0.05, 0.3])
 def test_the_interval_holds_the_true_rate_in_nine_of_ten_resamples(name: str, audit: float) -> None:
     curves, rng = load_curves(name), np.random.default_rng(0)
-    halving = Halving(reduction=3, min_epochs=1, audit=audit)
+    halving = Halving(reduction=3, min_epochs=1)
     stage = Stage(name="all", trials=150, max_epochs=MAX_EPOCHS, halving=halving)
     held, errors, rates = [], [], []
     for resample in range(40):
         drawn = [curves[i] for i in rng.choice(len(curves), stage.trials, replace=False)]
-        trials = search(drawn, halving, resample)
-        judge = SuccessiveHalving(halving, MAX_EPOCHS, seed=resample)
+        trials = search(drawn, halving, audit, resample)
+        judge = SuccessiveHalving(halving, MAX_EPOCHS, audit=audit, seed=resample)
         audited = {number for number in range(len(drawn)) if judge.is_audited(number)}
         found = audit_stage(trials, audited, judge.rungs)
         others = [number for number in range(len(drawn)) if number not in audited]

@@ -217,7 +217,7 @@ class TestTheRule:
 
 
 def test_audited_trials_are_never_stopped() -> None:
-    judge = Judge(Halving(min_peers=1, audit=0.2), 9, seed=4)
+    judge = Judge(Halving(min_peers=1), 9, audit=0.2, seed=4)
     audited = [number for number in range(400) if judge.halving.is_audited(number)]
     assert 50 < len(audited) < 110
     stopped = [n for n in range(400) if judge.report(n, 1, 1 - n / 400).state == "stopped"]

@@ -8,8 +8,8 @@ from driver import Judge
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.spec.search import Halving
-from tuner.strategy.halving import Decision, rungs
+from tuner.spec.search import Halving, Stage
+from tuner.strategy.halving import Decision, find_audit, rungs
 from tuner.strategy.history import History
 from tuner.strategy.trial_view import STAGE_BEFORE, TrialView
 
@@ -230,3 +230,25 @@ def test_a_loss_is_shown_as_it_was_measured() -> None:
     judge = Judge(Halving(reduction=3, min_epochs=1, min_peers=1), 9, sign=-1.0)
     judge.report(0, 1, -0.5)
     assert "0.75 against a cut of 0.5" in judge.report(1, 1, -0.75).reason
+
+
+@pytest.mark.parametrize(
+    ("trials", "options", "expected"),
+    [
+        (40, {}, 0.0),
+        (539, {}, 0.0),  # not quite three
+        (540, {}, 3.0),  # of 540 + 180 * 2 + 60 * 6 + 20 * 18 epochs a twentieth, 27 each
+        (600, {"reduction": 2}, 5.0),  # 600 + 300 * 2 + 150 * 3 + 75 * 7 + 37.5 * 14
+        (1000, {"audit": 0.0}, 0.0),
+        (40, {"audit": 0.2}, 8.0),
+    ],
+)
+def test_audits_take_a_twentieth_of_the_epochs_of_a_stage_that_is_large_enough(
+    trials: int, options: dict[str, float], expected: float
+) -> None:
+    stage = Stage.model_validate({"name": "a", "trials": trials, "max_epochs": 27, "halving": options})
+    assert trials * find_audit(stage) == pytest.approx(expected)
+
+
+def test_nothing_is_audited_without_halving() -> None:
+    assert find_audit(Stage(name="a", trials=1000, max_epochs=27, halving=None)) == 0.0

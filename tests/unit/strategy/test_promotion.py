@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tuner.spec.search import Limits, Stage
 from tuner.spec.space import Config, LogUniform, Parameter, Space, Uniform
 from tuner.strategy.ends import Ends
-from tuner.strategy.stage_search import StageSearch, plan_epochs
+from tuner.strategy.halving import plan_epochs
+from tuner.strategy.stage_search import StageSearch
 from tuner.strategy.trial_view import TrialView
 
 SPACE = Space((Parameter("rate", LogUniform(low=1e-3, high=1.0)), Parameter("x", Uniform(low=0.0, high=1.0))))
@@ -123,7 +124,7 @@ def test_a_stage_begins_all_its_trials_and_trains_about_as_much_as_halving_does(
     assert len(search.views) == 30
     assert any(trial.state == "complete" for trial in search.views.values())
     assert {trial.state for trial in search.views.values()} <= {"complete", "paused", "diverged"}
-    plan = plan_epochs(search.stage, search.history.rungs)
+    plan = plan_epochs(search.stage)
     # by ranks more go on than were planned: one that has gone on may fall back among its peers
     most = 1.5 * plan if rule == "rank" else plan
     assert 0.5 * plan <= search.history.num_epochs <= most + MAX_EPOCHS * num_workers

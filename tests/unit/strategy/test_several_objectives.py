@@ -93,7 +93,7 @@ def test_what_is_on_the_front_of_a_rung_is_not_stopped() -> None:
 
     search = play(make_stage("random"), seed=1, see=see)
     assert len(spared) > 5
-    assert np.mean(spared) > 0.6  # the rest is audited
+    assert all(spared)
     assert sum(view.state == "stopped" for view in search.views.values()) > 50
 
 
