@@ -76,7 +76,7 @@ def run_tuner(spec: SearchSpec, overrides: Sequence[str], folder: Path, most: in
 
     only = [
         *overrides,
-        f"stages={{all: {{trials: 1000, max_epochs: {spec.stages[0].max_epochs}}}}}",
+        f"stages={{all: {{trials: {most}, max_epochs: {spec.stages[0].max_epochs}}}}}",
         f"limits.epochs={most}",
         f"resources.trials_at_once={WORKERS}",
         f"seed={seed}",

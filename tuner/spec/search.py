@@ -10,7 +10,7 @@ from tuner.spec.model import SpecModel
 from tuner.spec.space import Scalar, Space
 
 AUTO_MAX_EPOCHS = 81
-LEAST_AUDITED = 3
+LARGE_STAGE = 60
 COSTS = ("parameters", "multiply_adds", "seconds")
 
 
@@ -130,8 +130,8 @@ class Halving(SpecModel):
     )
     audit: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = Field(
         default="auto",
-        description="Share of the trials that are never stopped, to tell what stopping costs; auto: as many as take a "
-        f"twentieth of the stage's epochs, none where that would be fewer than {LEAST_AUDITED}.",
+        description="Share of the trials that are never stopped, to tell what stopping costs; auto: 0.05 in stages "
+        f"that may train as many epochs as {LARGE_STAGE} trials to the end do, 0 in smaller ones.",
     )
 
 

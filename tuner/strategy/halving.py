@@ -7,12 +7,12 @@ from typing import Literal
 
 import numpy as np
 
-from tuner.spec.search import LEAST_AUDITED, Halving, Stage
+from tuner.spec.search import LARGE_STAGE, Halving, Stage
 from tuner.strategy.brackets import choose_bracket
 from tuner.strategy.history import History
 from tuner.strategy.rules import RankRule, Room, Rule
 
-AUDITED_EPOCHS = 0.05  # of a stage's epochs, where nothing else is asked for
+AUDIT = 0.05  # in large stages, where nothing else is asked for
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,7 @@ def find_audit(stage: Stage) -> float:
         return 0.0
     if stage.halving.audit != "auto":
         return stage.halving.audit
-    num_audited = AUDITED_EPOCHS * plan_epochs(stage) / stage.max_epochs
-    return min(1.0, num_audited / stage.trials) if num_audited >= LEAST_AUDITED else 0.0
+    return AUDIT if plan_epochs(stage) >= LARGE_STAGE * stage.max_epochs else 0.0
 
 
 def is_drawn(number: int, audit: float, seed: int) -> bool:

@@ -139,6 +139,7 @@ class StageSearch:
         self.history = History(carried, rungs=stage_rungs, group=group)
         for trial in _in_order(recorded, order):
             self.history.put(trial)
+        self._audited = [number for number in self.views if self._halving.is_audited(number)]
 
     @property
     def views(self) -> Mapping[int, TrialView]:
@@ -187,6 +188,8 @@ class StageSearch:
             number = len(self.views)
             config = self._sampler.ask(number, self.history) if config is None else config
             view = TrialView(number=number, config=config, values=(), state="running")
+            if self._halving.is_audited(number):
+                self._audited.append(number)
             self._ends.begin(number)
         else:
             view = dataclasses.replace(self.views[number], state="running")
@@ -250,12 +253,15 @@ class StageSearch:
         """Say what may still be spent, by so many workers.
 
         A stage of so many trials is to train about as many epochs as halving by ranks would, unless the search has
-        fewer left. So going on with trials keeps pace with beginning new ones.
+        fewer left. So going on with trials keeps pace with beginning new ones. What audited trials train past the first
+        rung comes on top, or they would take it from those that promise most.
         """
         left = self._ends.num_epochs_left
         first_rung = self.history.rungs[0]
         spare = self._plan - self.stage.trials * first_rung
-        spent = self.history.num_epochs - len(self.views) * first_rung
+        audited = (self.views[number] for number in self._audited)
+        on_top = sum(max(0, len(trial.values) - first_rung) for trial in audited)
+        spent = self.history.num_epochs - len(self.views) * first_rung - on_top
         pace = spare * len(self.views) / self.stage.trials + (self.stage.max_epochs if self._is_due else 0)
         has_complete = any(map(math.isfinite, self.history.at(self.stage.max_epochs).values.values()))
         may_go_on = self._plan > left + self.history.num_epochs or spent < pace or not has_complete

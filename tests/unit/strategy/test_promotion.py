@@ -13,7 +13,7 @@ from tuner.spec.search import Limits, Stage
 from tuner.spec.space import Config, LogUniform, Parameter, Space, Uniform
 from tuner.strategy.ends import Ends
 from tuner.strategy.halving import plan_epochs
-from tuner.strategy.stage_search import StageSearch
+from tuner.strategy.stage_search import StageSearch, find_audited
 from tuner.strategy.trial_view import TrialView
 
 SPACE = Space((Parameter("rate", LogUniform(low=1e-3, high=1.0)), Parameter("x", Uniform(low=0.0, high=1.0))))
@@ -35,10 +35,11 @@ def open_stage(
     sampler: str = "random",
     seed: int = 0,
     trials: int = 30,
+    audit: float = 0.0,
     so_far: tuple[TrialView, ...] = (),
     **more: Any,
 ) -> StageSearch:
-    halving = {"rule": rule, "type": "promotion", "min_peers": 1, "audit": 0}
+    halving = {"rule": rule, "type": "promotion", "min_peers": 1, "audit": audit}
     stage = {"name": "only", "trials": trials, "max_epochs": MAX_EPOCHS, "sampler": sampler, "halving": halving}
     return StageSearch(Stage.model_validate(stage), SPACE, None, so_far, seed=seed, **more)
 
@@ -128,6 +129,20 @@ def test_a_stage_begins_all_its_trials_and_trains_about_as_much_as_halving_does(
     # by ranks more go on than were planned: one that has gone on may fall back among its peers
     most = 1.5 * plan if rule == "rank" else plan
     assert 0.5 * plan <= search.history.num_epochs <= most + MAX_EPOCHS * num_workers
+
+
+@pytest.mark.parametrize("audit", [0.0, 0.3])
+def test_what_audited_trials_train_is_not_taken_from_the_others(audit: float) -> None:
+    player = Player(open_stage("promise", sampler="gp", audit=audit))
+    player.play(num_workers=2)
+    search = player.search
+    audited = find_audited(search.stage, 0, 30)
+    assert len(audited) > 5 or not audit
+    assert all(search.views[number].state in {"complete", "diverged"} for number in audited)
+    others = [trial for trial in search.views.values() if trial.number not in audited]
+    past_the_first = sum(max(0, len(trial.values) - 1) for trial in others)
+    assert past_the_first > 0.7 * (plan_epochs(search.stage) - 30)
+    assert past_the_first < plan_epochs(search.stage) - 30 + 2 * MAX_EPOCHS
 
 
 @pytest.mark.parametrize("rule", ["rank", "promise"])
