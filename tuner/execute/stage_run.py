@@ -21,7 +21,7 @@ from tuner.strategy.audit import audit_stage
 from tuner.strategy.diagnose import Diagnosis, Guess, diagnose, summarise_advice
 from tuner.strategy.ends import Ends
 from tuner.strategy.halving import Decision
-from tuner.strategy.stage_search import StageSearch, find_audited
+from tuner.strategy.stage_search import StageSearch
 from tuner.strategy.trial_view import Before, State
 from tuner.strategy.warm_start import read_warm_start
 from tuner.track.artifacts import write_artifacts
@@ -260,8 +260,7 @@ class StageRun:
         stage, views = self.search.stage, list(self.search.views.values())
         if stage.halving is None:
             return {}
-        audited = find_audited(stage, self._seed, len(views))
-        return {"audit": dataclasses.asdict(audit_stage(views, audited, self.search.history.rungs))}
+        return {"audit": dataclasses.asdict(audit_stage(views, self.search.audited, self.search.history.rungs))}
 
     def end_waiting(self) -> None:
         """Record the end of the trials that wait, if none of them will be gone on with."""

@@ -11,6 +11,7 @@ from tuner.spec.space import Scalar, Space
 
 AUTO_MAX_EPOCHS = 81
 LARGE_STAGE = 60
+AUTO_AUDIT = 0.05
 COSTS = ("parameters", "multiply_adds", "seconds")
 
 
@@ -130,8 +131,9 @@ class Halving(SpecModel):
     )
     audit: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = Field(
         default="auto",
-        description="Share of the trials that are never stopped, to tell what stopping costs; auto: 0.05 in stages "
-        f"that may train as many epochs as {LARGE_STAGE} trials to the end do, 0 in smaller ones.",
+        description="Share of the trials that are never stopped, to tell what stopping costs; "
+        f"auto: {AUTO_AUDIT} in stages that may train as many epochs as {LARGE_STAGE} trials to the end do, 0 in "
+        "smaller ones.",
     )
 
 

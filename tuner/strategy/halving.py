@@ -7,12 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from tuner.spec.search import LARGE_STAGE, Halving, Stage
+from tuner.spec.search import AUTO_AUDIT, LARGE_STAGE, Halving, Stage
 from tuner.strategy.brackets import choose_bracket
 from tuner.strategy.history import History
 from tuner.strategy.rules import RankRule, Room, Rule
-
-AUDIT = 0.05  # in large stages, where nothing else is asked for
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def find_audit(stage: Stage) -> float:
         return 0.0
     if stage.halving.audit != "auto":
         return stage.halving.audit
-    return AUDIT if plan_epochs(stage) >= LARGE_STAGE * stage.max_epochs else 0.0
+    return AUTO_AUDIT if plan_epochs(stage) >= LARGE_STAGE * stage.max_epochs else 0.0
 
 
 def is_drawn(number: int, audit: float, seed: int) -> bool:

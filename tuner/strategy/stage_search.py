@@ -14,7 +14,7 @@ from tuner.strategy.draws import find_middle
 from tuner.strategy.ends import Ends
 from tuner.strategy.forecast import Forecaster
 from tuner.strategy.gaussian_sampler import GaussianSampler
-from tuner.strategy.halving import Decision, SuccessiveHalving, find_audit, find_rungs, is_drawn, plan_epochs
+from tuner.strategy.halving import Decision, SuccessiveHalving, find_audit, find_rungs, plan_epochs
 from tuner.strategy.history import History
 from tuner.strategy.narrow import Reason, carry, incumbents, narrow
 from tuner.strategy.pareto import FrontRule
@@ -68,6 +68,8 @@ class StageSearch:
     ----------
     history : History
         The trials so far.
+    audited : list of int
+        The numbers of the trials so far that are never stopped.
     choices : str
         What suggests and what stops, and why, for people.
     """
@@ -128,7 +130,7 @@ class StageSearch:
             rule=rule,
             is_pausing=is_pausing(stage, kind),
             sign=sign,
-            audit=find_audit(stage),
+            audit=find_audit(self.stage),
             seed=own_seed,
         )
         self._plan = plan_epochs(self.stage)
@@ -139,7 +141,7 @@ class StageSearch:
         self.history = History(carried, rungs=stage_rungs, group=group)
         for trial in _in_order(recorded, order):
             self.history.put(trial)
-        self._audited = [number for number in self.views if self._halving.is_audited(number)]
+        self.audited = [number for number in self.views if self._halving.is_audited(number)]
 
     @property
     def views(self) -> Mapping[int, TrialView]:
@@ -189,7 +191,7 @@ class StageSearch:
             config = self._sampler.ask(number, self.history) if config is None else config
             view = TrialView(number=number, config=config, values=(), state="running")
             if self._halving.is_audited(number):
-                self._audited.append(number)
+                self.audited.append(number)
             self._ends.begin(number)
         else:
             view = dataclasses.replace(self.views[number], state="running")
@@ -259,7 +261,7 @@ class StageSearch:
         left = self._ends.num_epochs_left
         first_rung = self.history.rungs[0]
         spare = self._plan - self.stage.trials * first_rung
-        audited = (self.views[number] for number in self._audited)
+        audited = (self.views[number] for number in self.audited)
         on_top = sum(max(0, len(trial.values) - first_rung) for trial in audited)
         spent = self.history.num_epochs - len(self.views) * first_rung - on_top
         pace = spare * len(self.views) / self.stage.trials + (self.stage.max_epochs if self._is_due else 0)
@@ -271,12 +273,6 @@ class StageSearch:
 def derive_stage_seed(seed: int, index: int) -> int:
     """Derive the seed of a stage, counted from 0, from its search's."""
     return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
-
-
-def find_audited(stage: Stage, seed: int, num_trials: int) -> frozenset[int]:
-    """Find the numbers of a stage's trials that are never stopped; the seed is the stage's."""
-    own_seed, audit = _derive_own_seed(stage, seed), find_audit(stage)
-    return frozenset(number for number in range(num_trials) if is_drawn(number, audit, own_seed))
 
 
 def _derive_own_seed(stage: Stage, seed: int) -> int:

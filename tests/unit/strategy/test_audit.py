@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tuner.spec.search import Halving, Stage
-from tuner.spec.space import LogUniform, Parameter, Space
+from tuner.spec.space import Choice, LogUniform, Parameter, Space
 from tuner.strategy.audit import Audit, RungWorth, audit_stage
 from tuner.strategy.halving import SuccessiveHalving, rungs
 from tuner.strategy.history import History
-from tuner.strategy.stage_search import StageSearch, find_audited
+from tuner.strategy.stage_search import StageSearch
 from tuner.strategy.trial_view import TrialView
 
 MAX_EPOCHS = 27
@@ -162,8 +162,21 @@ def test_the_audited_trials_are_those_that_a_stage_never_stops() -> None:
                 break
         if live.views[number].state == "complete":
             went_on.add(number)
-    audited = find_audited(stage, 7, 60)
+    audited = set(live.audited)
+    assert 5 < len(audited) < 20
     assert audited <= went_on
     assert went_on - audited <= {0, 1, 2}  # too few to judge
     assert rungs(9, 1, 3) == live.history.rungs
-    assert find_audited(stage.model_copy(update={"halving": None}), 7, 60) == frozenset()
+
+
+def test_a_grid_is_audited_by_the_trials_that_it_has() -> None:
+    space = Space((Parameter("width", Choice(options=tuple(range(200)))),))
+    for trials in (200, 1000):  # which would be a large stage if the grid had as many
+        stage = Stage(name="all", trials=trials, max_epochs=27, sampler="grid")
+        search = StageSearch(stage, space, None, seed=7)
+        while search.has_next:
+            number = search.start().number
+            search.add(number, 0.5)
+            search.end(number, "stopped")
+        assert len(search.views) == 200
+        assert search.audited == []

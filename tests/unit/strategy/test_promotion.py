@@ -13,7 +13,7 @@ from tuner.spec.search import Limits, Stage
 from tuner.spec.space import Config, LogUniform, Parameter, Space, Uniform
 from tuner.strategy.ends import Ends
 from tuner.strategy.halving import plan_epochs
-from tuner.strategy.stage_search import StageSearch, find_audited
+from tuner.strategy.stage_search import StageSearch
 from tuner.strategy.trial_view import TrialView
 
 SPACE = Space((Parameter("rate", LogUniform(low=1e-3, high=1.0)), Parameter("x", Uniform(low=0.0, high=1.0))))
@@ -136,7 +136,7 @@ def test_what_audited_trials_train_is_not_taken_from_the_others(audit: float) ->
     player = Player(open_stage("promise", sampler="gp", audit=audit))
     player.play(num_workers=2)
     search = player.search
-    audited = find_audited(search.stage, 0, 30)
+    audited = search.audited
     assert len(audited) > 5 or not audit
     assert all(search.views[number].state in {"complete", "diverged"} for number in audited)
     others = [trial for trial in search.views.values() if trial.number not in audited]
@@ -174,15 +174,17 @@ def test_near_the_end_nothing_begins_that_cannot_be_trained_to_the_last_epoch() 
     st.integers(1, 4),
     st.integers(1, 60),
     st.integers(0, 9),
+    st.sampled_from([0.0, 0.3]),
 )
 def test_a_stage_that_is_read_again_decides_as_the_one_that_was_never_left(
-    kind: tuple[str, str], num_workers: int, turns: int, seed: int
+    kind: tuple[str, str], num_workers: int, turns: int, seed: int, audit: float
 ) -> None:
     rule, sampler = kind
-    left = Player(open_stage(rule, sampler=sampler, seed=seed, trials=14))
+    options: dict[str, Any] = {"sampler": sampler, "seed": seed, "trials": 14, "audit": audit}
+    left = Player(open_stage(rule, **options))
     left.play(num_workers, turns)
     views = tuple(left.search.views.values())
-    again = Player(open_stage(rule, sampler=sampler, seed=seed, trials=14, so_far=views, order=left.order))
+    again = Player(open_stage(rule, **options, so_far=views, order=left.order))
     again.training = list(left.training)
     assert again.search.history.rows == left.search.history.rows
     again.order = list(left.order)
