@@ -29,8 +29,13 @@ NUM_BEST = 20  # trials of the highest values, and
 NUM_WAITING = 24  # paused trials at each rung, that are told to the process however long ago they were trained
 NUM_NEAR, NUM_TOP = 60, 5
 NUM_SCREENED = 60  # candidates whose promise is measured
+NUM_DIGITS = 10  # after the point, of values in the model's units
 COARSE_STEPS = (0.15, 0.05, 0.015)
 """How far candidates lie from the best trials, in shares of each coordinate's range."""
+MARGINS = (0.0, 0.03, 0.03)
+"""By how much the best has to be surpassed, in the model's units, for that to count: at one decision after another."""
+NO_MARGINS = (0.0,)
+"""Where trials end for good: what is tried for its uncertainty alone would end at its first rung beside the best."""
 
 Floats = NDArray[np.float64]
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
@@ -95,10 +100,13 @@ class Scale:
         return cls(best, max(best - float(np.median(values)), 1e-9 * max(1.0, abs(best))))
 
     def apply(self, values: Floats) -> Floats:
-        """Turn values into the model's units; above the best one it goes on in a straight line."""
+        """Turn values into the model's units; above the best one it goes on in a straight line.
+
+        What is left off are rounding errors, which a fit to values without noise would blow up.
+        """
         below = np.maximum(self.best - values, 0.0) / self.unit
         above = np.maximum(values - self.best, 0.0) / self.unit
-        return 1 - np.log2(1 + below) + above / math.log(2)
+        return np.round(1 - np.log2(1 + below) + above / math.log(2), NUM_DIGITS)
 
     def invert(self, scaled: float) -> float:
         """Turn a number in the model's units into a value."""
@@ -128,6 +136,8 @@ class Forecaster:
         The stage's.
     stage_rungs : sequence of int, increasing
         The epochs at which values are looked at, the last one included.
+    margins : sequence of float, each at least 0
+        What the forecasts' targets lie above the best, in turn, see `Forecast`.
 
     Notes
     -----
@@ -141,9 +151,10 @@ class Forecaster:
     from it are in the units of either search, for the data may differ.
     """
 
-    def __init__(self, space: Space, stage_rungs: Sequence[int]) -> None:
+    def __init__(self, space: Space, stage_rungs: Sequence[int], *, margins: Sequence[float] = MARGINS) -> None:
         self.encoding = Encoding(space)
         self.stage_rungs = tuple(stage_rungs)
+        self._margins = tuple(margins)
         self._points: dict[int, tuple[Config, Points]] = {}
         self._latest: tuple[History, tuple[int, tuple[int, ...]], Forecast | None] | None = None
         self._fitted: tuple[tuple[object, ...], Scale, Hyperparameters] | None = None
@@ -203,7 +214,8 @@ class Forecaster:
         top = rows.points[first][np.argsort(-means, kind="stable")[:NUM_TOP]]
         costs = np.log([history.own[number].cost if number >= 0 else 1.0 for number in seen.tolist()])
         known = (rows.points[first][seen >= 0], costs[seen >= 0]) if costs.any() else None
-        return Forecast(self.encoding, process, self.stage_rungs, scale, best, top, known, effort)
+        margin = self._margins[len(history.rows) % len(self._margins)]
+        return Forecast(self.encoding, process, self.stage_rungs, scale, best + margin, top, known, effort)
 
     def find_waiting(self, history: History) -> list[int]:
         """Return the paused trials that come into question: the best ones of each rung."""
@@ -316,8 +328,20 @@ class Forecast:
     ----------
     scale : Scale
         Between values and the model's units.
-    best : float
-        In the model's units: what the best trial is believed to have reached, or to reach.
+    target : float
+        In the model's units: what has to be surpassed. That is what the best trial is believed to have reached, or to
+        reach, and at most decisions a margin on top.
+
+    Notes
+    -----
+    Beside a sharp peak tiny improvements stay likely for ever, so without a margin a search whose model is too sure of
+    itself ends there, however much is left to train. With one alone nothing would be refined. Hence several targets in
+    turn [1]_.
+
+    References
+    ----------
+    .. [1] Jones, "A Taxonomy of Global Optimization Methods Based on Response Surfaces", Journal of Global Optimization
+       21, 2001: a target far beyond the best searches globally, one close to it locally, so use several.
     """
 
     def __init__(
@@ -326,13 +350,13 @@ class Forecast:
         process: MultiRungProcess,
         epochs: Sequence[int],
         scale: Scale,
-        best: float,
+        target: float,
         top: Points,
         costs: tuple[Points, Floats] | None = None,
         effort: Effort = THOROUGH,
     ) -> None:
         self.scale = scale
-        self.best = best
+        self.target = target
         self._encoding = encoding
         self._process = process
         self._epochs = tuple(epochs)
@@ -349,9 +373,9 @@ class Forecast:
     def measure_promise(self, config: Config, epochs_done: int = 0) -> float:
         """Return the logarithm of what training a config promises for an epoch, in the model's units.
 
-        That is the expected improvement over the best for each epoch that is expected to be trained, or for what those
-        cost, under the best of these plans: train to the end; or train to one of the rungs in between, look, and train
-        on only if what is expected then is worth as much for an epoch as the whole plan.
+        That is the expected improvement over the target for each epoch that is expected to be trained, or for what
+        those cost, under the best of these plans: train to the end; or train to one of the rungs in between, look, and
+        train on only if what is expected then is worth as much for an epoch as the whole plan.
 
         Parameters
         ----------
@@ -464,9 +488,9 @@ class Forecast:
         return np.asarray(log_costs[self._process.find_nearest(points, seen)])
 
     def _expect_improvement(self, mean: Floats, variance: Floats) -> Floats:
-        """Return the logarithm of the expected improvement over the best."""
+        """Return the logarithm of the expected improvement over the target."""
         deviation = np.sqrt(np.maximum(variance, 1e-12))
-        return log_expected_improvement((mean - self.best) / deviation) + np.log(deviation)
+        return log_expected_improvement((mean - self.target) / deviation) + np.log(deviation)
 
     def _move(self, around: Points, count: int, step: float, rng: np.random.Generator) -> Points:
         """Draw points near given ones: some coordinates moved, some options drawn anew."""

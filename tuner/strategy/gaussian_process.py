@@ -12,13 +12,15 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 SQRT5 = math.sqrt(5)
-JITTER = 1e-6
+JITTER = 1e-8
 LEVEL, DRIFT = 1.0, 0.25
 """Prior variances of the mean, and of its change from one rung to the next."""
 RELATED = 0.7
 """Prior correlation of neighbouring rungs."""
 NOISE = 0.3
 """Prior deviation of what is measured from what would be measured with other random numbers."""
+LEAST_NOISE = 1e-4
+"""Were it larger, a best value that is exact would be measured again and again."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ class MultiRungProcess:
 
 
 def fit(
-    points: Floats, rungs: Ints, values: Floats, is_choice: NDArray[np.bool_], num_rungs: int, max_steps: int = 30
+    points: Floats, rungs: Ints, values: Floats, is_choice: NDArray[np.bool_], num_rungs: int, max_steps: int = 100
 ) -> Hyperparameters:
     """Find the hyperparameters under which what was seen is most likely, given a prior.
 
@@ -236,6 +238,7 @@ def fit(
         return float(off @ off / 2 - likelihood), off / spread - gradient
 
     bounds = np.column_stack([centre - 5 * spread, centre + 5 * spread])
+    bounds[-num_rungs:, 0] = math.log(LEAST_NOISE)
     found = minimize(lose, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_steps})
     return unpack(found.x)
 

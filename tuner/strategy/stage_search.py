@@ -12,7 +12,7 @@ from tuner.spec.search import Limits, Stage
 from tuner.spec.space import Config, Space
 from tuner.strategy.draws import find_middle
 from tuner.strategy.ends import Ends
-from tuner.strategy.forecast import Forecaster
+from tuner.strategy.forecast import MARGINS, NO_MARGINS, Forecaster
 from tuner.strategy.gaussian_sampler import GaussianSampler
 from tuner.strategy.halving import Decision, SuccessiveHalving, find_audit, find_rungs, plan_epochs
 from tuner.strategy.history import History
@@ -115,7 +115,8 @@ class StageSearch:
         if not belief.is_empty:
             self.choices += f"; it heeds what is guessed of {', '.join(belief.guesses)}"
         stage_rungs = find_rungs(stage.halving, stage.max_epochs)
-        forecaster = Forecaster(space, stage_rungs)
+        is_final = stage.halving is not None and not is_pausing(stage, kind)  # what does not go on at a rung ends there
+        forecaster = Forecaster(space, stage_rungs, margins=NO_MARGINS if is_final else MARGINS)
         model = GaussianSampler(space, forecaster, seed=own_seed)
         self._sampler = sampler or build_sampler(
             kind, space, model, seed=own_seed, first=first, repeats=repeats, num_objectives=num_objectives

@@ -17,6 +17,7 @@ from tuner.spec.space import Choice, Config, Parameter, Space, Uniform
 from tuner.strategy.encoding import Encoding
 from tuner.strategy.forecast import (
     MIN_ROWS,
+    NO_MARGINS,
     NODES,
     WEIGHTS,
     Floats,
@@ -250,6 +251,27 @@ def test_a_slow_family_is_found_where_ranks_at_low_rungs_lose_it() -> None:
 
     assert count("forecast", "gp") >= 5
     assert count("rank", "random") <= 4
+
+
+def test_a_higher_hill_is_looked_for_after_the_first_one_is_climbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(job: Job) -> Curve:
+        x, y = float(job.config["x"]), float(job.config["y"])
+        wide = 0.7 * math.exp(-((x - 0.25) ** 2 + (y - 0.3) ** 2) / 0.25**2)
+        return Curve([wide + 0.9 * math.exp(-((x - 0.8) ** 2 + (y - 0.75) ** 2) / 0.15**2)])
+
+    def count() -> int:
+        found = 0
+        for seed in range(12):
+            stage = Stage.model_validate(
+                {"name": "only", "trials": 40, "max_epochs": 1, "sampler": "gp", "halving": None}
+            )
+            events = simulate(Search([stage], FLAT, seed=seed), train, workers=2, max_epochs=40)
+            found += max(event.value for event in events) > 0.8
+        return found
+
+    with_margins = count()
+    monkeypatch.setattr("tuner.strategy.stage_search.MARGINS", NO_MARGINS)
+    assert with_margins >= 11 and count() <= 9
 
 
 class TestTheRate:

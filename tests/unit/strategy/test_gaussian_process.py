@@ -33,6 +33,12 @@ def test_it_passes_through_what_was_measured_and_is_sure_there() -> None:
     assert unsure[0] > 5 * deviation.max()
 
 
+def test_what_is_exact_is_found_to_be() -> None:
+    points = np.random.default_rng(0).random((60, 2))
+    fitted = fit(points, np.zeros(60, dtype=np.int64), bowl(points), NO_CHOICE, 1)
+    assert fitted.noise[0] < 1e-3
+
+
 @pytest.mark.parametrize("low_rung", [0.5, -0.7])
 def test_low_rungs_tell_of_the_last_as_they_are_related_to_it(low_rung: float) -> None:
     points, rungs, values = see(low_rung)
