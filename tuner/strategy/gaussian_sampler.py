@@ -1,4 +1,4 @@
-"""Suggestions of a Gaussian process: what is expected to improve most on the best."""
+"""Suggestions of a Gaussian process: what is expected to get furthest above a target."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -20,9 +20,10 @@ NUM_MODEL_ATTEMPTS = 4
 class GaussianSampler:
     """Suggests what a Gaussian process over configs and rungs expects to improve most.
 
-    The first points are quasi-random. After them each suggestion has the greatest expected improvement over the best
-    trial at the stage's last epoch, where trials that still run are taken to get where they are expected to. Where
-    there are priors, the improvement is weighed with their density, the less the more trials have ended [3]_.
+    The first points are quasi-random. After them each suggestion has the greatest expected improvement over a target at
+    the stage's last epoch: the best trial, or a little above it, see `forecast.Forecast`. Trials that still run are
+    taken to get where they are expected to. Where there are priors, the improvement is weighed with their density, the
+    less the more trials have ended [3]_.
 
     Parameters
     ----------
