@@ -115,8 +115,9 @@ class StageSearch:
         if not belief.is_empty:
             self.choices += f"; it heeds what is guessed of {', '.join(belief.guesses)}"
         stage_rungs = find_rungs(stage.halving, stage.max_epochs)
-        is_final = stage.halving is not None and not is_pausing(stage, kind)  # what does not go on at a rung ends there
-        forecaster = Forecaster(space, stage_rungs, margins=NO_MARGINS if is_final else MARGINS)
+        pauses = is_pausing(stage, kind)
+        margins = MARGINS if pauses or stage.halving is None else NO_MARGINS
+        forecaster = Forecaster(space, stage_rungs, margins=margins)
         model = GaussianSampler(space, forecaster, seed=own_seed)
         self._sampler = sampler or build_sampler(
             kind, space, model, seed=own_seed, first=first, repeats=repeats, num_objectives=num_objectives
@@ -129,7 +130,7 @@ class StageSearch:
             stage.halving,
             stage.max_epochs,
             rule=rule,
-            is_pausing=is_pausing(stage, kind),
+            is_pausing=pauses,
             sign=sign,
             audit=find_audit(self.stage),
             seed=own_seed,
