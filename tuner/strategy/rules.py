@@ -28,12 +28,16 @@ class Room:
     may_go_on : bool
         Whether a trial that waits at a rung may be gone on with.
     horizon : float
-        Epochs that a worker can still train before the search's last.
+        Epochs that a trial can still train before the search's last, besides those that others need until they are
+        judged next.
+    is_contended : bool
+        Whether others train that can come to the last epoch, so that what cannot would only take epochs from them.
     """
 
     may_begin: bool = True
     may_go_on: bool = True
     horizon: float = math.inf
+    is_contended: bool = False
 
 
 class Rule(Protocol):
@@ -330,8 +334,8 @@ class PromiseRule:
     Notes
     -----
     Where trials wait to be gone on with, nothing is given up for good by what few epochs showed: whatever promises
-    most is trained next, as in freeze-thaw optimisation [1]_. No trial is begun that could not come to the last epoch
-    before the search ends.
+    most is trained next, as in freeze-thaw optimisation [1]_. Towards the end of the search's epochs no trial is begun
+    or gone on with that could not come to the last one, while others can: a worker rather stands idle.
 
     References
     ----------
@@ -362,19 +366,22 @@ class PromiseRule:
         number = len(history.own)
         if arrived is None and room.may_begin and self._model.is_start(number, history):
             return None, ""
+        waiting = [*([] if arrived is None else [arrived]), *(self._forecaster.find_waiting(history))]
+        last = self._forecaster.stage_rungs[-1]
+        may_begin = room.may_begin and room.horizon >= last
+        can_finish = any(last - len(history.own[number].values) <= room.horizon for number in waiting)
+        if room.is_contended and not (can_finish or may_begin):
+            return None, "too few epochs are left to come to the last one, beside those that others need"
         forecast = self._forecaster.forecast(history, judged=arrived)
         if forecast is None:
             return arrived, NO_FORECAST
-        waiting = [*([] if arrived is None else [arrived]), *(self._forecaster.find_waiting(history))]
         if not waiting:
             return None, ""
         trials = [history.own[number] for number in waiting]
-        promises = forecast.measure_promises(trials, room.horizon)
-        if not np.isfinite(promises).any():  # none can come to the end, so whatever has come furthest in expectation
-            promises = np.array(forecast.expect([trial.config for trial in trials]))
-            best = int(np.argmax(promises))
+        if not can_finish and not may_begin:  # whatever has come furthest in expectation
+            best = int(np.argmax(forecast.expect([trial.config for trial in trials])))
             return waiting[best] if room.may_go_on else None, "too little is left to begin anything else"
-        may_begin = room.may_begin and room.horizon >= self._forecaster.stage_rungs[-1]
+        promises = forecast.measure_promises(trials, room.horizon)
         new = self._model.promise(forecast, number, history) if may_begin else -math.inf
         if arrived is not None:
             promises[0] -= math.log(PATIENCE)

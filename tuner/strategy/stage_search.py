@@ -116,6 +116,7 @@ class StageSearch:
             self.choices += f"; it heeds what is guessed of {', '.join(belief.guesses)}"
         stage_rungs = find_rungs(stage.halving, stage.max_epochs)
         pauses = is_pausing(stage, kind)
+        self._is_by_promise = pauses and find_rule(stage, kind) == "promise"
         margins = MARGINS if pauses or stage.halving is None else NO_MARGINS
         forecaster = Forecaster(space, stage_rungs, margins=margins)
         model = GaussianSampler(space, forecaster, seed=own_seed)
@@ -158,7 +159,7 @@ class StageSearch:
     @property
     def has_next(self) -> bool:
         """Whether the limits of the search let another trial start now: a new one, or one that waits."""
-        return self._ends.may_train and ((self._is_due and self._ends.may_begin) or self._choose() is not None)
+        return self._ends.may_train and (self._find_room().may_begin or self._choose() is not None)
 
     @property
     def is_over(self) -> bool:
@@ -227,7 +228,7 @@ class StageSearch:
 
     def judge(self, number: int, epoch: int) -> Decision:
         """Say what becomes of a trial after an epoch that was added; the same whenever it is asked again."""
-        decision = self._halving.judge(number, epoch, self.history, self._find_room(self.num_running))
+        decision = self._halving.judge(number, epoch, self.history, self._find_room(judged=number))
         if decision.state is None and (reason := self._ends.find_refusal()):
             return Decision("stop", reason, "stopped")
         return decision
@@ -249,12 +250,11 @@ class StageSearch:
         if len(self.views) < self._num_first:
             return None
         if self._choice is None or self._choice[0] != self.history.version:
-            room = self._find_room(self.num_running + 1)
-            self._choice = self.history.version, self._halving.choose(self.history, room)
+            self._choice = self.history.version, self._halving.choose(self.history, self._find_room())
         return self._choice[1]
 
-    def _find_room(self, num_workers: int) -> Room:
-        """Say what may still be spent, by so many workers.
+    def _find_room(self, judged: int | None = None) -> Room:
+        """Say what may still be spent, by a free worker or by a trial that is judged.
 
         A stage of so many trials is to train about as many epochs as halving by ranks would, unless the search has
         fewer left. So going on with trials keeps pace with beginning new ones. What audited trials train past the first
@@ -269,7 +269,20 @@ class StageSearch:
         pace = spare * len(self.views) / self.stage.trials + (self.stage.max_epochs if self._is_due else 0)
         has_complete = any(map(math.isfinite, self.history.at(self.stage.max_epochs).values.values()))
         may_go_on = self._plan > left + self.history.num_epochs or spent < pace or not has_complete
-        return Room(self._is_due and self._ends.may_begin, may_go_on, left / num_workers)
+        horizon, is_contended = self._look_ahead(left, judged)
+        fits = not (self._is_by_promise and is_contended) or horizon >= self.stage.max_epochs
+        return Room(self._is_due and self._ends.may_begin and fits, may_go_on, horizon, is_contended)
+
+    def _look_ahead(self, left: float, judged: int | None) -> tuple[float, bool]:
+        """Say how many of the epochs left no other trial needs, and whether others can come to the last one.
+
+        What they need is counted until they are judged next: more is theirs only if they then promise most.
+        """
+        if math.isinf(left):
+            return left, False
+        done = [len(self.views[number].values) for number in self.history.running if number != judged]
+        needed = sum(next((rung for rung in self.history.rungs if rung > epochs), epochs) - epochs for epochs in done)
+        return left - needed, any(self.stage.max_epochs - epochs <= left for epochs in done)
 
 
 def derive_stage_seed(seed: int, index: int) -> int:

@@ -1,5 +1,6 @@
 """Trials that wait at their rungs: who is gone on with, and when a stage of such is over."""
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -166,6 +167,40 @@ def test_near_the_end_nothing_begins_that_cannot_be_trained_to_the_last_epoch() 
         player.step(0)
     assert player.search.history.num_epochs == 100
     assert late == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_near_the_end_several_workers_leave_the_epochs_to_what_can_come_to_the_last(seed: int) -> None:
+    """New trials begin as long as one of them has room, however many workers there are; then some stand idle."""
+    ends = Ends(Limits(epochs=100))
+    player = Player(open_stage("promise", sampler="gp", trials=1000, seed=seed, ends=ends))
+    search, num_workers, num_begun_late, has_idled = player.search, 4, 0, False
+    for turn in itertools.count():
+        while len(player.training) < num_workers:
+            left = ends.num_epochs_left
+            done = [len(search.views[number].values) for number in player.training]
+            needed = sum(next(rung for rung in search.history.rungs if rung > epochs) - epochs for epochs in done)
+            view = player.start()
+            if view is None:
+                has_idled = has_idled or left > 0
+                break
+            if any(MAX_EPOCHS - epochs <= left for epochs in done):
+                assert MAX_EPOCHS - len(view.values) <= left - needed
+            num_begun_late += not view.values and left < num_workers * MAX_EPOCHS
+        if not player.training:
+            break
+        player.step(turn)
+    assert search.history.num_epochs == 100
+    assert num_begun_late > 0
+    assert has_idled
+    unfinished = [trial for trial in search.views.values() if len(trial.values) not in search.history.rungs]
+    assert sum(len(trial.values) for trial in unfinished) < num_workers * MAX_EPOCHS / 2
+
+
+def test_where_no_trial_could_come_to_the_last_epoch_no_worker_stands_idle() -> None:
+    player = Player(open_stage("promise", sampler="gp", ends=Ends(Limits(epochs=MAX_EPOCHS - 1))))
+    views = [player.start() for _ in range(4)]
+    assert None not in views
 
 
 @settings(max_examples=25)
