@@ -13,7 +13,7 @@ from threadpoolctl import ThreadpoolController
 
 from tuner.spec.space import Config, Space
 from tuner.strategy.encoding import Encoding, Points
-from tuner.strategy.gaussian_process import Hyperparameters, MultiRungProcess, fit, prior_means
+from tuner.strategy.gaussian_process import LAST_NOISE, NOISE, Hyperparameters, MultiRungProcess, fit, prior_means
 from tuner.strategy.history import History, Row
 from tuner.strategy.prior import SHARE, FadingBelief
 from tuner.strategy.ranking import has_result
@@ -34,8 +34,6 @@ COARSE_STEPS = (0.15, 0.05, 0.015)
 """How far candidates lie from the best trials, in shares of each coordinate's range."""
 MARGINS = (0.0, 0.03, 0.03)
 """By how much the best has to be surpassed, in the model's units, for that to count: at one decision after another."""
-NO_MARGINS = (0.0,)
-"""Where trials end for good: what is tried for its uncertainty alone would end at its first rung beside the best."""
 
 Floats = NDArray[np.float64]
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
@@ -136,8 +134,9 @@ class Forecaster:
         The stage's.
     stage_rungs : sequence of int, increasing
         The epochs at which values are looked at, the last one included.
-    margins : sequence of float, each at least 0
-        What the forecasts' targets lie above the best, in turn, see `Forecast`.
+    is_cautious : bool
+        Whether to take less for granted, and to aim no higher than at the best: right where trials end for good, since
+        what is tried for its uncertainty alone would end at its first rung beside the best.
 
     Notes
     -----
@@ -151,10 +150,11 @@ class Forecaster:
     from it are in the units of either search, for the data may differ.
     """
 
-    def __init__(self, space: Space, stage_rungs: Sequence[int], *, margins: Sequence[float] = MARGINS) -> None:
+    def __init__(self, space: Space, stage_rungs: Sequence[int], *, is_cautious: bool = False) -> None:
         self.encoding = Encoding(space)
         self.stage_rungs = tuple(stage_rungs)
-        self._margins = tuple(margins)
+        self._margins = (0.0,) if is_cautious else MARGINS
+        self._last_noise = NOISE if is_cautious else LAST_NOISE
         self._points: dict[int, tuple[Config, Points]] = {}
         self._latest: tuple[History, tuple[int, tuple[int, ...]], Forecast | None] | None = None
         self._fitted: tuple[tuple[object, ...], Scale, Hyperparameters] | None = None
@@ -238,15 +238,15 @@ class Forecaster:
             return None
         first = history.select(MAX_ROWS_FITTED, until=_floor_count(len(history.rows)))
         num_rungs = len(_find_lengths(history.carried)) + len(self.stage_rungs)
+        expected = prior_means(len(self.encoding.parameters), num_rungs, last_noise=self._last_noise)
         known = (*first, *(trial.number for trial in history.carried))
         if self._fitted is None or self._fitted[0] != known:
             rows = self._read(history, first, MAX_ROWS_FITTED)
             if len(rows) < MIN_FITTED:
                 rows = self._read(history, history.rows, MAX_ROWS_FITTED)
-                expected = prior_means(len(self.encoding.parameters), num_rungs)
                 return (Scale.of(rows.values), expected) if len(rows) >= MIN_ROWS else None
             scale = Scale.of(rows.values)
-            fitted = fit(rows.points, rows.rungs, scale.apply(rows.values), self.encoding.is_choice, num_rungs)
+            fitted = fit(rows.points, rows.rungs, scale.apply(rows.values), self.encoding.is_choice, expected)
             self._fitted = known, scale, fitted
         return self._fitted[1:]
 

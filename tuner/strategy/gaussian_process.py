@@ -17,8 +17,9 @@ LEVEL, DRIFT = 1.0, 0.25
 """Prior variances of the mean, and of its change from one rung to the next."""
 RELATED = 0.7
 """Prior correlation of neighbouring rungs."""
-NOISE = 0.3
-"""Prior deviation of what is measured from what would be measured with other random numbers."""
+NOISE, LAST_NOISE = 0.3, 0.03
+"""Prior deviations of what is measured from what would be measured with other random numbers: anywhere, and at the last
+of several rungs. With more of it there, trials near the best were long taken for about as good as each other."""
 LEAST_NOISE = 1e-4
 """Were it larger, a best value that is exact would be measured again and again."""
 
@@ -47,7 +48,7 @@ class Hyperparameters:
         return self.mixing @ self.mixing.T
 
 
-def prior_means(num_parameters: int, num_rungs: int) -> Hyperparameters:
+def prior_means(num_parameters: int, num_rungs: int, *, last_noise: float = LAST_NOISE) -> Hyperparameters:
     """Return the most likely hyperparameters before anything is seen.
 
     Parameters
@@ -56,16 +57,19 @@ def prior_means(num_parameters: int, num_rungs: int) -> Hyperparameters:
         Coordinates of the unit cube.
     num_rungs : int, at least 1
         How many rungs there are.
+    last_noise : float
+        Deviation of what is measured at the last of several.
     """
     ranks = np.arange(num_rungs)
     covariance = RELATED ** np.abs(ranks[:, None] - ranks)
     return Hyperparameters(
         scales=np.full(num_parameters, 0.5 * math.sqrt(max(1.0, num_parameters / 3))),
         mixing=np.linalg.cholesky(covariance),
-        noise=np.full(num_rungs, NOISE),
+        noise=np.array([*[NOISE] * (num_rungs - 1), last_noise if num_rungs > 1 else NOISE]),
     )
 
 
+MAX_STEPS = 100  # of L-BFGS, from the prior's means
 SCALE_SPREAD, MIXING_SPREAD, NOISE_SPREAD = 0.8, 0.5, 1.0
 """Prior deviations: of the logarithms of scales and noise, and of the entries of the mixing matrix."""
 
@@ -174,7 +178,7 @@ class MultiRungProcess:
 
 
 def fit(
-    points: Floats, rungs: Ints, values: Floats, is_choice: NDArray[np.bool_], num_rungs: int, max_steps: int = 100
+    points: Floats, rungs: Ints, values: Floats, is_choice: NDArray[np.bool_], prior: Hyperparameters
 ) -> Hyperparameters:
     """Find the hyperparameters under which what was seen is most likely, given a prior.
 
@@ -182,13 +186,10 @@ def fit(
     ----------
     points, rungs, values, is_choice
         As for `MultiRungProcess`.
-    num_rungs : int, at least 1
-        How many rungs there are.
-    max_steps : int
-        Of L-BFGS, from the prior's means.
+    prior : Hyperparameters
+        The most likely ones beforehand, see `prior_means`.
     """
-    num_parameters = points.shape[1]
-    prior = prior_means(num_parameters, num_rungs)
+    num_parameters, num_rungs = points.shape[1], len(prior.noise)
     lower = np.tril_indices(num_rungs)
     centre = np.concatenate([np.log(prior.scales), prior.mixing[lower], np.log(prior.noise)])
     spread = np.concatenate(
@@ -239,7 +240,7 @@ def fit(
 
     bounds = np.column_stack([centre - 5 * spread, centre + 5 * spread])
     bounds[-num_rungs:, 0] = math.log(LEAST_NOISE)
-    found = minimize(lose, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": max_steps})
+    found = minimize(lose, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": MAX_STEPS})
     return unpack(found.x)
 
 

@@ -12,7 +12,7 @@ from tuner.spec.search import Limits, Stage
 from tuner.spec.space import Config, Space
 from tuner.strategy.draws import find_middle
 from tuner.strategy.ends import Ends
-from tuner.strategy.forecast import MARGINS, NO_MARGINS, Forecaster
+from tuner.strategy.forecast import Forecaster
 from tuner.strategy.gaussian_sampler import GaussianSampler
 from tuner.strategy.halving import Decision, SuccessiveHalving, find_audit, find_rungs, plan_epochs
 from tuner.strategy.history import History
@@ -117,8 +117,7 @@ class StageSearch:
         stage_rungs = find_rungs(stage.halving, stage.max_epochs)
         pauses = is_pausing(stage, kind)
         self._is_by_promise = pauses and find_rule(stage, kind) == "promise"
-        margins = MARGINS if pauses or stage.halving is None else NO_MARGINS
-        forecaster = Forecaster(space, stage_rungs, margins=margins)
+        forecaster = Forecaster(space, stage_rungs, is_cautious=not pauses and stage.halving is not None)
         model = GaussianSampler(space, forecaster, seed=own_seed)
         self._sampler = sampler or build_sampler(
             kind, space, model, seed=own_seed, first=first, repeats=repeats, num_objectives=num_objectives

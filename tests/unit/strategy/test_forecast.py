@@ -18,7 +18,6 @@ from tuner.spec.space import Choice, Config, Parameter, Space, Uniform
 from tuner.strategy.encoding import Encoding
 from tuner.strategy.forecast import (
     MIN_ROWS,
-    NO_MARGINS,
     NODES,
     WEIGHTS,
     Floats,
@@ -281,7 +280,7 @@ def test_a_higher_hill_is_looked_for_after_the_first_one_is_climbed(
         return found
 
     assert count() >= least
-    monkeypatch.setattr("tuner.strategy.stage_search.MARGINS", NO_MARGINS)
+    monkeypatch.setattr("tuner.strategy.forecast.MARGINS", (0.0,))
     assert count() <= most_without
 
 

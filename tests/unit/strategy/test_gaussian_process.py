@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tuner.strategy import gaussian_process
-from tuner.strategy.gaussian_process import Hyperparameters, MultiRungProcess, fit
+from tuner.strategy.gaussian_process import Hyperparameters, MultiRungProcess, fit, prior_means
 
 NO_CHOICE = np.zeros(2, dtype=bool)
 Floats = NDArray[np.float64]
@@ -25,7 +25,7 @@ def see(low_rung: float, count: int = 40, noise: float = 0.0) -> tuple[Floats, N
 
 def test_it_passes_through_what_was_measured_and_is_sure_there() -> None:
     points, rungs, values = see(0.5)
-    fitted = fit(points, rungs, values, NO_CHOICE, 2)
+    fitted = fit(points, rungs, values, NO_CHOICE, prior_means(2, 2))
     process = MultiRungProcess(points, rungs, values, NO_CHOICE, fitted)
     mean, deviation = process.predict(points[-20:], 1)
     np.testing.assert_allclose(mean, values[-20:], atol=0.05)
@@ -35,14 +35,35 @@ def test_it_passes_through_what_was_measured_and_is_sure_there() -> None:
 
 def test_what_is_exact_is_found_to_be() -> None:
     points = np.random.default_rng(0).random((60, 2))
-    fitted = fit(points, np.zeros(60, dtype=np.int64), bowl(points), NO_CHOICE, 1)
+    fitted = fit(points, np.zeros(60, dtype=np.int64), bowl(points), NO_CHOICE, prior_means(2, 1))
     assert fitted.noise[0] < 1e-3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_few_values_at_the_last_rung_are_believed_until_they_turn_out_noisy(seed: int) -> None:
+    """The first that came to the end are told apart, or what is known of the best would not be refined."""
+    rng = np.random.default_rng(seed)
+
+    def find_errors(count: int, noise: float) -> tuple[Hyperparameters, Floats]:
+        points = rng.random((2 * count, 2))
+        last = bowl(points[:count]) + noise * rng.normal(size=count)
+        values = np.concatenate([bowl(points) + 0.3 * rng.normal(size=2 * count), last])
+        rungs = np.repeat([0, 1], [2 * count, count])
+        seen = np.vstack([points, points[:count]]), rungs, values, NO_CHOICE
+        fitted = fit(*seen, prior_means(2, 2))
+        return fitted, MultiRungProcess(*seen, fitted).predict(points[:count], 1)[0] - last
+
+    _, errors = find_errors(6, 0.0)
+    assert np.abs(errors).mean() < 0.012
+    fitted, errors = find_errors(40, 0.2)
+    assert 0.14 < fitted.noise[1] < 0.26
+    assert np.abs(errors).mean() > 0.1
 
 
 @pytest.mark.parametrize("low_rung", [0.5, -0.7])
 def test_low_rungs_tell_of_the_last_as_they_are_related_to_it(low_rung: float) -> None:
     points, rungs, values = see(low_rung)
-    fitted = fit(points, rungs, values, NO_CHOICE, 2)
+    fitted = fit(points, rungs, values, NO_CHOICE, prior_means(2, 2))
     covariance = fitted.covariance
     correlation = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
     assert correlation * np.sign(low_rung) > 0.8
@@ -54,7 +75,9 @@ def test_low_rungs_tell_of_the_last_as_they_are_related_to_it(low_rung: float) -
 
 def test_a_low_rung_of_noise_is_found_to_tell_little() -> None:
     points, rungs, values = see(0.0, count=60, noise=0.5)
-    process = MultiRungProcess(points, rungs, values, NO_CHOICE, fit(points, rungs, values, NO_CHOICE, 2))
+    process = MultiRungProcess(
+        points, rungs, values, NO_CHOICE, fit(points, rungs, values, NO_CHOICE, prior_means(2, 2))
+    )
     with_noise, _ = process.predict(points[30:60], 1)
     assert np.abs(with_noise - bowl(points[30:60])).mean() < 0.15
 
@@ -79,7 +102,7 @@ def test_what_is_fitted_is_the_most_likely_found_by_following_a_right_gradient(
     monkeypatch.setattr(gaussian_process, "minimize", check)
     points, rungs, values = see(0.5, noise=0.1)
     points[:, 1] = np.round(points[:, 1] * 2) / 2
-    fit(points, rungs, values, np.array([False, True]), 2)
+    fit(points, rungs, values, np.array([False, True]), prior_means(2, 2))
     assert len(checked) == 3
 
 
