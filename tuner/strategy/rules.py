@@ -15,6 +15,7 @@ from tuner.strategy.history import History, RungResults
 
 PATIENCE = 0.6  # how small a share of a new configuration's promise is enough to go on
 NO_FORECAST = "too little was seen for a forecast"
+NO_ROOM = "too few epochs are left to come to the last one, beside those that others need"
 
 
 @dataclass(frozen=True)
@@ -371,7 +372,7 @@ class PromiseRule:
         may_begin = room.may_begin and room.horizon >= last
         can_finish = any(last - len(history.own[number].values) <= room.horizon for number in waiting)
         if room.is_contended and not (can_finish or may_begin):
-            return None, "too few epochs are left to come to the last one, beside those that others need"
+            return None, NO_ROOM
         forecast = self._forecaster.forecast(history, judged=arrived)
         if forecast is None:
             return arrived, NO_FORECAST
@@ -389,6 +390,8 @@ class PromiseRule:
         goes_on = room.may_go_on and promises[best] > new
         if arrived is None:
             return waiting[best] if goes_on else None, ""
+        if promises[0] == -math.inf:
+            return waiting[best] if goes_on else None, NO_ROOM
         others = max([new, *promises[1:].tolist()])
         text = self._explain(forecast, history, arrived, promises[0] + math.log(PATIENCE), others)
         if best == 0 and promises[0] > new and not goes_on:
