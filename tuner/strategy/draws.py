@@ -37,13 +37,13 @@ def find_middle(space: Space) -> dict[str, Scalar]:
 
 
 def at(distribution: Distribution, share: float) -> Scalar:
-    """Return the value below which a share, in [0, 1), of the distribution lies."""
+    """Return the value below which a share, in [0, 1], of the distribution lies; 0 and 1 are its very ends."""
     if isinstance(distribution, Choice):
-        return distribution.options[int(share * len(distribution.options))]
+        return distribution.options[min(int(share * len(distribution.options)), len(distribution.options) - 1)]
     low, high = distribution.low, distribution.high
     if isinstance(distribution, Int | Uniform) and distribution.step is not None:
         num_steps = round((high - low) / distribution.step)
-        return on_grid(distribution, int(share * (num_steps + 1)))
+        return on_grid(distribution, min(int(share * (num_steps + 1)), num_steps))
     if isinstance(distribution, LogInt):
         # Each integer gets what lies within a half of it, as in Optuna, so that the ends are as likely as
         # their neighbours.
@@ -53,7 +53,7 @@ def at(distribution: Distribution, share: float) -> Scalar:
         value = math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
     else:
         value = low + share * (high - low)
-    return min(max(value, low), high)
+    return float(high) if share >= 1 else min(max(value, low), high)
 
 
 def on_grid(distribution: Int | Uniform, num_steps: int) -> int | float:

@@ -51,9 +51,7 @@ class Encoding:
 
     def decode(self, point: Points) -> dict[str, Scalar]:
         """Turn one point into the config that it lies in."""
-        return self._space.walk(
-            lambda parameter: at(parameter.distribution, min(point[self._index[parameter.name]], 1 - 1e-12))
-        )
+        return self._space.walk(lambda parameter: at(parameter.distribution, point[self._index[parameter.name]]))
 
     def snap(self, points: Points) -> Points:
         """Move each point to that of the config that it lies in; any real numbers may be given."""
