@@ -210,6 +210,17 @@ class TestTheRule:
         assert chosen == (99 if may_go_on else None)
         assert ("the stage's epochs are spent" in text) == (not may_go_on)
 
+    @pytest.mark.parametrize("others", [0, 1])  # that wait, and could still come to the end
+    def test_a_trial_waits_if_others_need_the_epochs_left_and_says_so(self, others: int) -> None:
+        rule = PromiseRule(build_model(), seed=0)
+        arrived = TrialView(99, {"x": 0.5, "y": 0.5}, (0.99,), "running")
+        waiting = [make_trial(100 + number, "paused", 3) for number in range(others)]
+        history = History([*make_past(12, 10), *waiting, arrived], rungs=RUNGS)
+        chosen, text = rule.choose(history, Room(horizon=7, is_contended=True), 99)
+        assert chosen != 99
+        assert "too few epochs are left" in text
+        assert rule.choose(history, Room(horizon=8, is_contended=True), 99)[0] == 99
+
     def test_trials_can_be_stopped_before_any_is_complete(self) -> None:
         judge = Judge(Halving(min_peers=1), 9, rule=PromiseRule(build_model(), seed=0))
         judge.history = History([make_trial(i, "running", 1) for i in range(8)], rungs=RUNGS)
