@@ -93,8 +93,11 @@ def test_a_session_of_ray_is_freed_only_when_none_of_its_processes_is_left(tmp_p
         if session != young:
             os.utime(session, (time.time() - DAY_S,) * 2)
     (tmp_path / "session_latest").symlink_to(living)
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(living)]) as process:
+    code = "import time; print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, str(living)], stdout=subprocess.PIPE) as process:
         try:
+            assert process.stdout is not None
+            process.stdout.readline()  # a process that has just been made has no command line yet
             found = find_garbage(tmp_path / "none", tmp_path / "none", tmp_path, DAY_S, tmp_path / "none")
         finally:
             process.kill()
