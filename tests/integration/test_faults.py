@@ -282,7 +282,8 @@ def test_a_search_is_stopped_from_elsewhere_gone_on_with_by_name_and_extended(
     tuner: Tuner, small: Path, tmp_path: Path, cache: Path
 ) -> None:
     folder = tmp_path / "results/small"
-    untracked = ("--set", "tracking.mlflow=off", "--set", "resources.trials_at_once=1")
+    long = "stages.coarse.max_epochs=81"  # so that it does not end before it is stopped
+    untracked = ("--set", "tracking.mlflow=off", "--set", "resources.trials_at_once=1", "--set", long)
     driver = subprocess.Popen(
         [TUNER, "run", str(small), *untracked],
         cwd=tmp_path,
