@@ -135,8 +135,8 @@ class Forecaster:
     stage_rungs : sequence of int, increasing
         The epochs at which values are looked at, the last one included.
     is_cautious : bool
-        Whether to take less for granted, and to aim no higher than at the best: right where trials end for good, since
-        what is tried for its uncertainty alone would end at its first rung beside the best.
+        Whether to expect as much noise at the last rung as elsewhere, and to aim no higher than the best: right where
+        trials end for good, since what is tried for its uncertainty alone would end at its first rung beside the best.
 
     Notes
     -----

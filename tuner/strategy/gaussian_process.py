@@ -19,7 +19,7 @@ RELATED = 0.7
 """Prior correlation of neighbouring rungs."""
 NOISE, LAST_NOISE = 0.3, 0.03
 """Prior deviations of what is measured from what would be measured with other random numbers: anywhere, and at the last
-of several rungs. With more of it there, trials near the best were long taken for about as good as each other."""
+of several rungs. With more of it there, trials near the best are long taken for about as good as each other."""
 LEAST_NOISE = 1e-4
 """Were it larger, a best value that is exact would be measured again and again."""
 

@@ -197,6 +197,25 @@ def test_near_the_end_several_workers_leave_the_epochs_to_what_can_come_to_the_l
     assert sum(len(trial.values) for trial in unfinished) < num_workers * MAX_EPOCHS / 2
 
 
+def test_epochs_for_one_training_are_enough_to_end_one() -> None:
+    """What a trial itself still needs is not set aside from it."""
+    player = Player(open_stage("promise", sampler="gp", ends=Ends(Limits(epochs=MAX_EPOCHS))))
+    player.play()
+    assert [trial.state for trial in player.search.views.values()] == ["complete"]
+
+
+def test_where_ranks_decide_no_worker_stands_idle_while_epochs_are_left() -> None:
+    ends = Ends(Limits(epochs=40))
+    player = Player(open_stage("rank", trials=1000, ends=ends))
+    for turn in itertools.count():
+        while len(player.training) < 4 and player.start() is not None:
+            pass
+        assert len(player.training) == min(4, ends.num_epochs_left)
+        if not player.training:
+            break
+        player.step(turn)
+
+
 def test_where_no_trial_could_come_to_the_last_epoch_no_worker_stands_idle() -> None:
     player = Player(open_stage("promise", sampler="gp", ends=Ends(Limits(epochs=MAX_EPOCHS - 1))))
     views = [player.start() for _ in range(4)]
