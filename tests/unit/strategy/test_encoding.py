@@ -36,7 +36,7 @@ def test_the_corners_of_the_cube_are_the_very_ends_of_all_ranges() -> None:
         (
             Parameter("family", Choice(options=("a", "b", "c"))),
             Parameter("x", Uniform(low=-1, high=0.3)),
-            Parameter("rate", LogUniform(low=1e-5, high=0.1)),
+            Parameter("rate", LogUniform(low=1e-5, high=0.7)),  # whose logarithm does not lead back to it
             Parameter("share", Uniform(low=0.0, high=0.6, step=0.1)),
             Parameter("depth", Int(low=1, high=4)),
             Parameter("width", LogInt(low=1, high=100)),
@@ -45,7 +45,7 @@ def test_the_corners_of_the_cube_are_the_very_ends_of_all_ranges() -> None:
     encoding = Encoding(space)
     lowest, highest = (encoding.decode(point) for point in encoding.snap(np.array([[-9.0] * 6, [9.0] * 6])))
     assert lowest == {"family": "a", "x": -1, "rate": 1e-5, "share": 0.0, "depth": 1, "width": 1}
-    assert highest == {"family": "c", "x": 0.3, "rate": 0.1, "share": 0.6, "depth": 4, "width": 100}
+    assert highest == {"family": "c", "x": 0.3, "rate": 0.7, "share": 0.6, "depth": 4, "width": 100}
     assert encoding.decode(np.ones(6)) == highest
 
 

@@ -145,6 +145,29 @@ def test_the_same_trials_give_the_same_forecast_whatever_was_asked_before() -> N
     assert promise == expected[1]
 
 
+def test_the_first_complete_trials_are_told_apart_unless_it_is_cautious() -> None:
+    rng = np.random.default_rng(0)
+    points = [{"x": float(x), "y": float(y)} for x, y in rng.random((14, 2))]
+    past = [
+        TrialView(
+            number,
+            config,
+            (float(rng.normal()), float(rng.normal()), score(config))[: 3 if number < 6 else 1],
+            "stopped",
+        )
+        for number, config in enumerate(points)
+    ]
+    past = [replace(trial, state="complete" if len(trial.values) == 3 else "stopped") for trial in past]
+
+    def find_error(*, is_cautious: bool) -> float:
+        forecast = Forecaster(FLAT, (1, 2, 3), is_cautious=is_cautious).forecast(past)
+        assert forecast is not None
+        expected = forecast.expect([trial.config for trial in past[:6]])
+        return float(np.abs(np.array(expected) - [score(trial.config) for trial in past[:6]]).mean())
+
+    assert find_error(is_cautious=False) < 0.5 * find_error(is_cautious=True)
+
+
 def test_trials_of_an_earlier_stage_tell_as_much_as_they_are_worth() -> None:
     carried = [replace(make_trial(number, "complete", 9), origin=STAGE_BEFORE) for number in range(25)]
     sampler = GaussianSampler(FLAT, Forecaster(FLAT, (3, 27)), seed=0)
