@@ -336,7 +336,9 @@ class PromiseRule:
     -----
     Where trials wait to be gone on with, nothing is given up for good by what few epochs showed: whatever promises
     most is trained next, as in freeze-thaw optimisation [1]_. Towards the end of the search's epochs no trial is begun
-    or gone on with that could not come to the last one, while others can: a worker rather stands idle.
+    or gone on with that could not come to the last one, while others can: a worker rather stands idle. Promise for an
+    epoch does not know that end, and many workers would look at new configurations until too little is left to train
+    the best of those that wait; so the room says when none begins any more.
 
     References
     ----------

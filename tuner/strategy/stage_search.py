@@ -25,6 +25,7 @@ from tuner.strategy.trial_view import Before, State, TrialView
 from tuner.strategy.warm_start import MOST_TRIED
 
 MODELLING = ("gp", "tpe")  # the samplers that try the middle of the space first, where nothing better is known
+ENOUGH_LEFT = 0.25  # of a full training for each worker; with less, what begins would only keep others from their ends
 INCUMBENTS = 3  # the best of the stage before are tried first, at this stage's length
 
 
@@ -269,19 +270,26 @@ class StageSearch:
         has_complete = any(map(math.isfinite, self.history.at(self.stage.max_epochs).values.values()))
         may_go_on = self._plan > left + self.history.num_epochs or spent < pace or not has_complete
         horizon, is_contended = self._look_ahead(left, judged)
-        fits = not (self._is_by_promise and is_contended) or horizon >= self.stage.max_epochs
+        num_workers = 1 + sum(number != judged for number in self.history.running)
+        enough = max(1.0, ENOUGH_LEFT * num_workers) * self.stage.max_epochs
+        fits = not (self._is_by_promise and is_contended) or horizon >= enough
         return Room(self._is_due and self._ends.may_begin and fits, may_go_on, horizon, is_contended)
 
     def _look_ahead(self, left: float, judged: int | None) -> tuple[float, bool]:
         """Say how many of the epochs left no other trial needs, and whether others can come to the last one.
 
-        What they need is counted until they are judged next: more is theirs only if they then promise most.
+        What they need is counted until they are judged next: more is theirs only if they then promise most. Those that
+        are never stopped need all that they lack.
         """
         if math.isinf(left):
             return left, False
-        done = [len(self.views[number].values) for number in self.history.running if number != judged]
-        needed = sum(next((rung for rung in self.history.rungs if rung > epochs), epochs) - epochs for epochs in done)
-        return left - needed, any(self.stage.max_epochs - epochs <= left for epochs in done)
+        last, audited = self.stage.max_epochs, set(self.audited)
+        done = {number: len(self.views[number].values) for number in self.history.running if number != judged}
+        needed = 0
+        for number, epochs in done.items():
+            following = (rung for rung in self.history.rungs if rung > epochs)
+            needed += (last if number in audited else next(following, epochs)) - epochs
+        return left - needed, any(last - epochs <= left for epochs in done.values())
 
 
 def derive_stage_seed(seed: int, index: int) -> int:

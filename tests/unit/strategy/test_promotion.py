@@ -197,6 +197,41 @@ def test_near_the_end_several_workers_leave_the_epochs_to_what_can_come_to_the_l
     assert sum(len(trial.values) for trial in unfinished) < num_workers * MAX_EPOCHS / 2
 
 
+def test_of_many_workers_none_begins_anew_where_a_quarter_of_a_training_is_left_for_each() -> None:
+    """The last epochs go to those of the many that were begun which have turned out best."""
+    ends = Ends(Limits(epochs=400))
+    player = Player(open_stage("promise", sampler="gp", trials=1000, ends=ends))
+    search, num_workers, num_gone_on_late = player.search, 32, 0
+    for turn in itertools.count():
+        while len(player.training) < num_workers:
+            left = ends.num_epochs_left
+            done = [len(search.views[number].values) for number in player.training]
+            needed = sum(next(rung for rung in search.history.rungs if rung > epochs) - epochs for epochs in done)
+            view = player.start()
+            if view is None:
+                break
+            can_end = any(MAX_EPOCHS - epochs <= left for epochs in done)
+            is_late = can_end and left - needed < (len(done) + 1) / 4 * MAX_EPOCHS
+            assert view.values or not is_late
+            num_gone_on_late += is_late
+        if not player.training:
+            break
+        player.step(turn)
+    assert search.history.num_epochs == 400
+    assert num_gone_on_late > 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_never_stopped_is_trained_to_the_end_within_a_limit_of_epochs(seed: int) -> None:
+    player = Player(
+        open_stage("promise", sampler="gp", trials=1000, seed=seed, audit=0.3, ends=Ends(Limits(epochs=100)))
+    )
+    player.play(num_workers=4)
+    audited = [player.search.views[number].state for number in player.search.audited]
+    assert len(audited) > 3
+    assert set(audited) <= {"complete", "diverged"}
+
+
 def test_epochs_for_one_training_are_enough_to_end_one() -> None:
     """What a trial itself still needs is not set aside from it."""
     player = Player(open_stage("promise", sampler="gp", ends=Ends(Limits(epochs=MAX_EPOCHS))))
