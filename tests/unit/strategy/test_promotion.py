@@ -74,6 +74,12 @@ class Player:
             self.search.end(number, state)
             self.training.remove(number)
 
+    def look_ahead(self, left: float) -> tuple[float, bool]:
+        """Return how many epochs no trial needs until it is judged, and whether one can come to its end."""
+        done = [len(self.search.views[number].values) for number in self.training]
+        needed = sum(next(rung for rung in self.search.history.rungs if rung > epochs) - epochs for epochs in done)
+        return left - needed, any(MAX_EPOCHS - epochs <= left for epochs in done)
+
     def play(self, num_workers: int = 1, turns: int = 10**6) -> None:
         for turn in range(turns):
             while len(self.training) < num_workers and self.start() is not None:
@@ -178,14 +184,12 @@ def test_near_the_end_several_workers_leave_the_epochs_to_what_can_come_to_the_l
     for turn in itertools.count():
         while len(player.training) < num_workers:
             left = ends.num_epochs_left
-            done = [len(search.views[number].values) for number in player.training]
-            needed = sum(next(rung for rung in search.history.rungs if rung > epochs) - epochs for epochs in done)
+            spare, can_end = player.look_ahead(left)
             view = player.start()
             if view is None:
                 has_idled = has_idled or left > 0
                 break
-            if any(MAX_EPOCHS - epochs <= left for epochs in done):
-                assert MAX_EPOCHS - len(view.values) <= left - needed
+            assert MAX_EPOCHS - len(view.values) <= spare or not can_end
             num_begun_late += not view.values and left < num_workers * MAX_EPOCHS
         if not player.training:
             break
@@ -204,14 +208,11 @@ def test_of_many_workers_none_begins_anew_where_a_quarter_of_a_training_is_left_
     search, num_workers, num_gone_on_late = player.search, 32, 0
     for turn in itertools.count():
         while len(player.training) < num_workers:
-            left = ends.num_epochs_left
-            done = [len(search.views[number].values) for number in player.training]
-            needed = sum(next(rung for rung in search.history.rungs if rung > epochs) - epochs for epochs in done)
+            spare, can_end = player.look_ahead(ends.num_epochs_left)
+            is_late = can_end and spare < (len(player.training) + 1) / 4 * MAX_EPOCHS
             view = player.start()
             if view is None:
                 break
-            can_end = any(MAX_EPOCHS - epochs <= left for epochs in done)
-            is_late = can_end and left - needed < (len(done) + 1) / 4 * MAX_EPOCHS
             assert view.values or not is_late
             num_gone_on_late += is_late
         if not player.training:
