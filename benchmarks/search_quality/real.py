@@ -12,9 +12,11 @@ Several seeds may run at once where there are two cores for each; then their tri
 
     cd benchmarks
     python -m search_quality.real digits --epochs 810 --seeds 5 --output results/real_digits.json
-    python -m search_quality.real cifar100 --set data.path=PATH --epochs 324 --output results/real_cifar100.json
-    python -m search_quality.real cifar100 --set data.path=PATH --set data.fraction=0.2 --set resources.gpus=0.5 \
-        --epochs 324 --jobs 5 --output results/real_cifar100_gpu.json
+    python -m search_quality.real cifar100 --set data.path=PATH --epochs 324 --seeds 10 \
+        --output results/real_cifar100.json
+    python -m search_quality.real cifar100 --set data.path=PATH --set data.label_column=fine_label --set data.size=32 \
+        --set data.validation=0.1 --set data.fraction=0.2 --set resources.gpus=0.5 --epochs 324 --jobs 5 \
+        --output results/real_cifar100_gpu.json
 """
 
 import argparse
