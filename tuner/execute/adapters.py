@@ -207,9 +207,11 @@ class LaneScheduler(FIFOScheduler):
     def __init__(self, lanes: Lanes) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._lanes = lanes
+        self._unfinished: list[Trial] = []
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Note a new trial."""
+        self._unfinished.append(trial)
         self._lanes.on_add(trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
@@ -224,10 +226,14 @@ class LaneScheduler(FIFOScheduler):
         self._lanes.on_failure(trial, error.read_text() if error.is_file() else "")
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """End the held trials whose lanes are wanted, then leave the choice to first in, first out."""
+        """End the held trials whose lanes are wanted, then choose the first that waits.
+
+        Tune asks at every step; its own first in, first out goes through all the trials there ever were.
+        """
         for trial in self._lanes.release():
             tune_controller.stop_trial(trial)
-        return super().choose_trial_to_run(tune_controller)
+        self._unfinished = [trial for trial in self._unfinished if not trial.is_finished()]  # type: ignore[no-untyped-call]
+        return next((trial for trial in self._unfinished if trial.status == Trial.PENDING), None)
 
 
 class SilentProgress(TrialProgressCallback):

@@ -75,6 +75,26 @@ def test_a_trial_whose_worker_died_while_it_took_it_over_is_put_back_a_few_times
     assert failed == ([] if does_tune_try_again else [f"its worker failed {RETRIES + 1} times, the last: "])
 
 
+def test_the_first_trial_that_waits_is_chosen_and_finished_ones_are_never_looked_at_again() -> None:
+    trials = [make(str(i), "PENDING") for i in range(4)]
+    scheduler = LaneScheduler(open_lanes(Clock()))
+    for trial in trials:
+        scheduler.on_trial_add(None, trial)
+    for i, trial in enumerate(trials):
+        assert scheduler.choose_trial_to_run(None) is trial
+        trial.status = "RUNNING"
+        assert scheduler.choose_trial_to_run(None) is (trials[i + 1] if i < 3 else None)
+        trial.status = "TERMINATED" if i else "PENDING"  # the first one's worker died, and Tune tries it again
+        if i == 0:
+            assert scheduler.choose_trial_to_run(None) is trial
+            trial.status = "RUNNING"
+    trials[0].status = "TERMINATED"
+    assert scheduler.choose_trial_to_run(None) is None
+    for trial in trials:
+        del trial.status
+    assert scheduler.choose_trial_to_run(None) is None
+
+
 FULL = {"error": "OSError: no space", "traceback": "Traceback", "host": "node7", "is_machines_fault": True}
 
 
