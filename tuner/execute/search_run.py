@@ -143,7 +143,7 @@ class SearchRun:
         self._elapsed_before: float = sum(stage.attributes.get("elapsed_s", 0.0) for stage in begun)
         self._stage_began = self._stage_elapsed_before = 0.0
         self._time_kept = clock()
-        self._ends = Ends(spec.limits, sign=sign)
+        self._ends = Ends(spec.limits, sign=sign, clock=lambda: self.elapsed_s)
         self._index = -1
         self._run = self._open_next(before)
         self._last_status = self._read_status()
@@ -160,7 +160,7 @@ class SearchRun:
             if self._run.search.is_stuck:
                 with self._lock:
                     self._run.end_waiting()
-            reason = "" if self.stop_reason else self._ends.find_reason(self.elapsed_s)
+            reason = "" if self.stop_reason else self._ends.find_reason()
             if reason and not self.is_finished:
                 self._stop_at_limit(reason)
         except LedgerError as error:  # Ray Tune asks, and would make a traceback of it
@@ -342,7 +342,7 @@ class SearchRun:
         left = self._stage_elapsed_s / ended * (stage.trials - ended)
         share_trained, epoch_s = epochs / (ended * stage.max_epochs), self._stage_elapsed_s / epochs
         left += sum(s.trials * s.max_epochs for s in self.spec.stages[self._index + 1 :]) * share_trained * epoch_s
-        return min(left, self._ends.guess_left_s(self.elapsed_s))
+        return min(left, self._ends.guess_left_s())
 
     @property
     def _stage_elapsed_s(self) -> float:
@@ -369,7 +369,7 @@ class SearchRun:
             if not run.search.is_over or not following:
                 return run
             has_begun = self._ledger.stage(following[0].name) is not None
-            if not has_begun and self._ends.find_reason(self.elapsed_s):
+            if not has_begun and self._ends.find_reason():
                 return run  # a limit was reached between the two, and still is
             is_closed = run.ledger.attributes.get("ended") == "complete"
             before = run.follow() if is_closed else run.close("complete")

@@ -1,7 +1,7 @@
 """When a search ends although trials are left: its limits, counted event by event."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tuner.spec.search import Limits
 from tuner.strategy.trial_view import TrialView
@@ -10,8 +10,8 @@ from tuner.strategy.trial_view import TrialView
 class Ends:
     """Counts what the limits of a search are about, over all its stages.
 
-    It knows no clock: seconds are passed in. Every event takes the same short time however many came before, and what
-    was recorded before an interruption gives the same counts again.
+    Every event takes the same short time however many came before, and what was recorded before an interruption gives
+    the same counts again.
 
     Parameters
     ----------
@@ -19,6 +19,8 @@ class Ends:
         What was asked.
     sign : float, 1 or -1
         What an objective is multiplied with so that larger is better.
+    clock : function
+        Seconds of search so far, over all sittings.
 
     Notes
     -----
@@ -30,8 +32,9 @@ class Ends:
     the order of the ends alone, which the ledger has.
     """
 
-    def __init__(self, limits: Limits, *, sign: float = 1.0) -> None:
+    def __init__(self, limits: Limits, *, sign: float = 1.0, clock: Callable[[], float] = lambda: 0.0) -> None:
         self._limits = limits
+        self._clock = clock
         self._target = math.inf if limits.target is None else sign * limits.target
         self._most_trials = math.inf if limits.trials is None else limits.trials
         self._most_epochs = math.inf if limits.epochs is None else limits.epochs
@@ -119,30 +122,41 @@ class Ends:
 
     @property
     def num_epochs_left(self) -> float:
-        """How many epochs may still end; infinite without a limit."""
-        return self._most_epochs - self._num_epochs
+        """How many epochs may still end, by a guess if GPU hours are limited; infinite without a limit."""
+        return min(
+            self._most_epochs - self._num_epochs, self._guess_epochs_left(self._gpu_hours, self._limits.gpu_hours)
+        )
+
+    @property
+    def num_epochs_in_time(self) -> float:
+        """How many epochs will still end before the limit of time, at the speed so far; infinite without one."""
+        return self._guess_epochs_left(self._clock(), self._limits.time_s)
+
+    def _guess_epochs_left(self, done: float, most: float | None) -> float:
+        """Guess how many epochs end until something has come to a limit that grows with them."""
+        if most is None or done <= 0 or self._num_epochs == 0:
+            return math.inf
+        return self._num_epochs * max(most / done - 1, 0.0)
+
+    @property
+    def _gpu_hours(self) -> float:
+        return self._gpu_s / 3600
 
     def find_refusal(self) -> str:
         """Say why a trial whose epoch was just counted may not begin another; nothing if it may."""
         is_refused = self._num_epochs + len(self._under_way) > self._most_epochs
         return f"the limit of {self._limits.epochs} epochs was reached" if is_refused else ""
 
-    def find_reason(self, elapsed_s: float) -> str:
-        """Say why the search must end now; nothing if it need not.
-
-        Parameters
-        ----------
-        elapsed_s : float
-            Seconds of search so far.
-        """
+    def find_reason(self) -> str:
+        """Say why the search must end now; nothing if it need not."""
         limits = self._limits
-        if limits.time_s is not None and elapsed_s >= limits.time_s:
+        if limits.time_s is not None and self._clock() >= limits.time_s:
             return f"the time limit of {limits.time_s:g} s was reached"
         if self._best >= self._target:
             return f"the target of {limits.target} was reached"
         if self._num_epochs >= self._most_epochs:
             return f"the limit of {limits.epochs} epochs was reached"
-        if limits.gpu_hours is not None and self._gpu_s >= limits.gpu_hours * 3600:
+        if limits.gpu_hours is not None and self._gpu_hours >= limits.gpu_hours:
             return f"the limit of {limits.gpu_hours:g} GPU hours was reached"
         if self._num_begun >= self._most_trials and self._num_begun == self._num_ended:
             return f"the limit of {limits.trials} trials was reached"
@@ -151,7 +165,7 @@ class Ends:
             return "" if is_best_running else f"no improvement by the last {limits.no_improvement} trials that ended"
         return ""
 
-    def guess_left_s(self, elapsed_s: float) -> float:
+    def guess_left_s(self) -> float:
         """Guess the seconds until the nearest limit that is counted down to, at the speed so far.
 
         Returns
@@ -159,12 +173,12 @@ class Ends:
         float
             Infinite if there is no such limit, or nothing to go by.
         """
-        limits = self._limits
+        limits, elapsed_s = self._limits, self._clock()
         counted: list[tuple[float, float | None]] = [
             (elapsed_s, limits.time_s),
             (self._num_ended, limits.trials),
             (self._num_epochs, limits.epochs),
-            (self._gpu_s / 3600, limits.gpu_hours),
+            (self._gpu_hours, limits.gpu_hours),
         ]
         guesses = [elapsed_s * max(most / done - 1, 0.0) for done, most in counted if most is not None and done > 0]
         return min(guesses, default=math.inf)

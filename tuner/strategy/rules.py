@@ -30,7 +30,7 @@ class Room:
         Whether a trial that waits at a rung may be gone on with.
     horizon : float
         Epochs that a trial can still train before the search's last, besides those that others need until they are
-        judged next.
+        judged next, or before the end of its time.
     is_contended : bool
         Whether others train that can come to the last epoch, so that what cannot would only take epochs from them.
     """
@@ -338,7 +338,8 @@ class PromiseRule:
     most is trained next, as in freeze-thaw optimisation [1]_. Towards the end of the search's epochs no trial is begun
     or gone on with that could not come to the last one, while others can: a worker rather stands idle. Promise for an
     epoch does not know that end, and many workers would look at new configurations until too little is left to train
-    the best of those that wait; so the room says when none begins any more.
+    the best of those that wait; so the room says when none begins any more. Towards the end of its time, where epochs
+    are nobody else's, a worker goes on with what can come to the last one, or else with what has come furthest.
 
     References
     ----------

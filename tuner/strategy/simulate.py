@@ -213,13 +213,12 @@ class Search:
         self._seed = seed
         self._first = first
         self._warm_start = warm_start
-        self._clock = clock
         self._cost = cost
         self._num_objectives = num_objectives
         self._also = also
         self._sampler = sampler
         self._sign = sign
-        self._ends = Ends(limits or Limits(), sign=sign)
+        self._ends = Ends(limits or Limits(), sign=sign, clock=clock)
         self.searches: list[StageSearch] = []
         self.stop_reason = ""
         self._open(before)
@@ -257,7 +256,7 @@ class Search:
         if search.is_stuck:
             for number in list(search.history.paused):
                 search.end(number, "stopped")
-        reason = "" if self.stop_reason else self._ends.find_reason(self._clock())
+        reason = "" if self.stop_reason else self._ends.find_reason()
         if reason and not (search.is_over and is_last):
             self.stop_reason = reason
             for number in [*search.history.running, *search.history.paused]:

@@ -259,8 +259,10 @@ class StageSearch:
         A stage of so many trials is to train about as many epochs as halving by ranks would, unless the search has
         fewer left. So going on with trials keeps pace with beginning new ones. What audited trials train past the first
         rung comes on top, or they would take it from those that promise most.
+
+        Of a limit of time each worker has its own share, which it can take from no other.
         """
-        left = self._ends.num_epochs_left
+        left, in_time = self._ends.num_epochs_left, self._ends.num_epochs_in_time
         first_rung = self.history.rungs[0]
         spare = self._plan - self.stage.trials * first_rung
         audited = (self.views[number] for number in self.audited)
@@ -268,12 +270,14 @@ class StageSearch:
         spent = self.history.num_epochs - len(self.views) * first_rung - on_top
         pace = spare * len(self.views) / self.stage.trials + (self.stage.max_epochs if self._is_due else 0)
         has_complete = any(map(math.isfinite, self.history.at(self.stage.max_epochs).values.values()))
-        may_go_on = self._plan > left + self.history.num_epochs or spent < pace or not has_complete
+        may_go_on = self._plan > min(left, in_time) + self.history.num_epochs or spent < pace or not has_complete
         horizon, is_contended = self._look_ahead(left, judged)
         num_workers = 1 + sum(number != judged for number in self.history.running)
         enough = max(1.0, ENOUGH_LEFT * num_workers) * self.stage.max_epochs
         fits = not (self._is_by_promise and is_contended) or horizon >= enough
-        return Room(self._is_due and self._ends.may_begin and fits, may_go_on, horizon, is_contended)
+        return Room(
+            self._is_due and self._ends.may_begin and fits, may_go_on, min(horizon, in_time / num_workers), is_contended
+        )
 
     def _look_ahead(self, left: float, judged: int | None) -> tuple[float, bool]:
         """Say how many of the epochs left no other trial needs, and whether others can come to the last one.

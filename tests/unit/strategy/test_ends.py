@@ -91,7 +91,7 @@ def test_no_improvement_ends_a_search_after_so_many_trials_none_better_than_thos
         ends.end(number, best)
         earlier, latest = bests[: number + 1][:-num_trials], bests[: number + 1][-num_trials:]
         is_expected = bool(earlier) and max(latest) <= max(earlier)
-        assert bool(ends.find_reason(0.0)) == is_expected
+        assert bool(ends.find_reason()) == is_expected
         if is_expected:
             return
 
@@ -105,13 +105,13 @@ def test_a_running_trial_that_is_the_best_is_waited_for() -> None:
     ends.add(2.0)  # of trial 1, which runs on
     ends.end(2, 1.0)
     ends.end(3, -math.inf)
-    assert not ends.find_reason(0.0)
+    assert not ends.find_reason()
     ends.end(1, 2.0)
-    assert not ends.find_reason(0.0)
+    assert not ends.find_reason()
     for number in (4, 5):
         ends.begin(number)
         ends.end(number, 2.0)
-    assert ends.find_reason(0.0) == "no improvement by the last 2 trials that ended"
+    assert ends.find_reason() == "no improvement by the last 2 trials that ended"
 
 
 def test_a_stage_counts_anew_and_is_to_improve_on_the_stage_before() -> None:
@@ -123,20 +123,20 @@ def test_a_stage_counts_anew_and_is_to_improve_on_the_stage_before() -> None:
     ends.open_stage((), ())
     ends.begin(0)
     ends.end(0, 0.9)
-    assert not ends.find_reason(0.0)
+    assert not ends.find_reason()
     ends.begin(1)
     ends.end(1, 1.0)
-    assert ends.find_reason(0.0)
+    assert ends.find_reason()
 
 
 def test_what_is_carried_over_is_to_be_improved_on_and_reaches_no_target() -> None:
     ends = Ends(Limits(no_improvement=1, target=0.8))
     ends.open_stage([TrialView(0, {}, (0.9,), "complete", origin=STAGE_BEFORE)], ())
-    assert not ends.find_reason(0.0)
+    assert not ends.find_reason()
     ends.begin(0)
     ends.add(0.7)
     ends.end(0, 0.7)
-    assert "no improvement" in ends.find_reason(0.0)
+    assert "no improvement" in ends.find_reason()
 
 
 @given(st.integers(0, 2**32), st.integers(1, 30), st.integers(1, 5))
@@ -146,7 +146,7 @@ def test_with_any_number_of_workers_exactly_as_many_epochs_are_trained_as_are_al
     rng, ends = Random(seed), Ends(Limits(epochs=most))
     num_begun = num_epochs = 0
     running: list[int] = []
-    while not ends.find_reason(0.0):
+    while not ends.find_reason():
         while len(running) < workers and ends.may_begin:
             running.append(num_begun)
             ends.begin(num_begun)
@@ -160,7 +160,7 @@ def test_with_any_number_of_workers_exactly_as_many_epochs_are_trained_as_are_al
             ends.end(number, 0.5)
             running.remove(number)
         assert num_epochs + len(running) <= most
-    assert ends.find_reason(0.0) == f"the limit of {most} epochs was reached"
+    assert ends.find_reason() == f"the limit of {most} epochs was reached"
     assert num_epochs == most
 
 
@@ -172,9 +172,9 @@ def test_trials_that_were_let_begin_are_let_end() -> None:
     assert not ends.may_begin
     assert ends.may_train
     ends.end(0, 1.0)
-    assert not ends.find_reason(0.0)
+    assert not ends.find_reason()
     ends.end(1, 1.0)
-    assert ends.find_reason(0.0) == "the limit of 2 trials was reached"
+    assert ends.find_reason() == "the limit of 2 trials was reached"
 
 
 @pytest.mark.parametrize(("sign", "worse", "target"), [(1.0, 0.49, 0.5), (-1.0, -0.51, 0.5)])
@@ -183,33 +183,55 @@ def test_a_target_is_reached_in_the_direction_of_the_objective(sign: float, wors
     ends.begin(0)
     ends.add(math.nan)
     ends.add(worse)
-    assert not ends.find_reason(0.0)
+    assert not ends.find_reason()
     ends.add(sign * target)
-    assert ends.find_reason(0.0) == "the target of 0.5 was reached"
+    assert ends.find_reason() == "the target of 0.5 was reached"
 
 
 def test_gpu_hours_are_seconds_times_gpus() -> None:
     ends = Ends(Limits(gpu_hours=1.5))
     ends.spend(2 * 2699)
-    assert not ends.find_reason(0.0)
+    assert not ends.find_reason()
     ends.spend(2)
-    assert ends.find_reason(0.0) == "the limit of 1.5 GPU hours was reached"
+    assert ends.find_reason() == "the limit of 1.5 GPU hours was reached"
 
 
 def test_the_time_left_is_that_to_the_nearest_limit() -> None:
-    assert Ends(Limits()).guess_left_s(60.0) == math.inf
-    ends = Ends(Limits(time_s=100, epochs=10, trials=4))
-    assert ends.guess_left_s(60.0) == pytest.approx(40.0)
+    now = [60.0]
+    assert Ends(Limits(), clock=lambda: now[0]).guess_left_s() == math.inf
+    ends = Ends(Limits(time_s=100, epochs=10, trials=4), clock=lambda: now[0])
+    assert ends.guess_left_s() == pytest.approx(40.0)
     ends.begin(0)
     for _ in range(8):
         ends.add(0.5)
-    assert ends.guess_left_s(60.0) == pytest.approx(15.0)
+    assert ends.guess_left_s() == pytest.approx(15.0)
     ends.end(0, 0.5)
-    assert ends.guess_left_s(20.0) == pytest.approx(5.0)
+    now = [20.0]
+    assert ends.guess_left_s() == pytest.approx(5.0)
     for number in (1, 2, 3):
         ends.begin(number)
         ends.end(number, 0.5)
-    assert ends.guess_left_s(20.0) == 0.0
+    assert ends.guess_left_s() == 0.0
+
+
+def test_epochs_left_are_guessed_at_the_speed_so_far_where_time_or_gpu_hours_are_limited() -> None:
+    now = [0.0]
+    ends = Ends(Limits(time_s=100, gpu_hours=2, epochs=30), clock=lambda: now[0])
+    ends.begin(0)
+    now = [20.0]
+    assert (ends.num_epochs_left, ends.num_epochs_in_time) == (30, math.inf)
+    for _ in range(4):
+        ends.add(0.5)
+        ends.spend(900)
+    assert (ends.num_epochs_left, ends.num_epochs_in_time) == (4, 16)
+    now = [50.0]
+    assert ends.num_epochs_in_time == 4
+    now = [101.0]
+    assert ends.num_epochs_in_time == 0
+    unlimited = Ends(Limits())
+    unlimited.begin(0)
+    unlimited.add(0.5)
+    assert (unlimited.num_epochs_left, unlimited.num_epochs_in_time) == (math.inf, math.inf)
 
 
 class TestSimulated:
@@ -249,6 +271,27 @@ class TestSimulated:
         events, search = self.run(Limits(time_s=10), 2)
         assert {event.time_s for event in events} == {float(second) for second in range(1, 11)}
         assert search.stop_reason == "the time limit of 10 s was reached"
+
+    @pytest.mark.parametrize(("workers", "time_s"), [(1, 100.0), (4, 40.0)])
+    def test_near_the_end_of_its_time_a_worker_begins_nothing_that_it_cannot_end(
+        self, workers: int, time_s: float
+    ) -> None:
+        num_epochs, now = 9, 0.0
+        stage = Stage.model_validate({"name": "only", "trials": 1000, "max_epochs": num_epochs, "sampler": "gp"})
+        search = Search([stage], SPACE, seed=0, limits=Limits(time_s=time_s), clock=lambda: now)
+
+        def train(job: Job) -> Curve:
+            best = -abs(math.log10(job.config["learning_rate"]) + 1.5)  # type: ignore[arg-type]
+            return Curve([best - 1 / epoch for epoch in range(1, num_epochs + 1)])
+
+        late, ends = [], 0
+        for event in simulate(search, train, workers=workers, max_epochs=10**6):
+            now = event.time_s
+            late += [event] if event.epoch == 1 and now - 1 > time_s - num_epochs else []
+            ends += event.epoch == num_epochs and now > time_s - num_epochs
+        assert search.stop_reason == f"the time limit of {time_s:g} s was reached"
+        assert late == []
+        assert ends >= workers
 
     def test_target(self) -> None:
         events, search = self.run(Limits(target=4), 1)
