@@ -37,9 +37,7 @@ class Measurement:
 
 
 def measure(problem: Problem, policy: Policy, *, workers: int, budget: int) -> Measurement:
-    """Let a method search, and look at what it would recommend.
-
-    What is recommended is the config of the best value among the trials that trained longest: the same rule for all.
+    """Let a method search, and look at what it would recommend, by the same rule for all.
 
     Parameters
     ----------
@@ -64,12 +62,21 @@ def measure(problem: Problem, policy: Policy, *, workers: int, budget: int) -> M
         epochs += 1
         seen[event.job.key] = (event.job.config, event.epoch, event.value)
         while len(regrets) < len(SHARES) and epochs >= SHARES[len(regrets)] * budget:
-            regrets.append(_recommend(problem, list(seen.values())))
-    regrets += [_recommend(problem, list(seen.values()))] * (len(SHARES) - len(regrets))
+            regrets.append(recommend(problem, list(seen.values())))
+    regrets += [recommend(problem, list(seen.values()))] * (len(SHARES) - len(regrets))
     return Measurement(tuple(regrets), epochs, len(seen), time.process_time() - began)
 
 
-def _recommend(problem: Problem, seen: list[tuple[Config, int, float]]) -> float:
+def recommend(problem: Problem, seen: list[tuple[Config, int, float]]) -> float:
+    """Return the regret of the best value among the trials that trained longest.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is searched.
+    seen : list of (config, int, float)
+        The trials: what was trained, for how many epochs, and the value there.
+    """
     sound = [(epoch, value, config) for config, epoch, value in seen if math.isfinite(value)]
     if not sound:
         return problem.optimum
