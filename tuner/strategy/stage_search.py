@@ -25,7 +25,8 @@ from tuner.strategy.trial_view import Before, State, TrialView
 from tuner.strategy.warm_start import MOST_TRIED
 
 MODELLING = ("gp", "tpe")  # the samplers that try the middle of the space first, where nothing better is known
-ENOUGH_LEFT = 0.25  # of a full training for each worker; with less, what begins would only keep others from their ends
+ENOUGH_LEFT = 0.25  # of a full training for each worker, but no more than
+ENOUGH_SHARE = 1 / 3  # of all epochs; with less left, what begins would only keep others from their ends
 INCUMBENTS = 3  # the best of the stage before are tried first, at this stage's length
 
 
@@ -273,7 +274,8 @@ class StageSearch:
         may_go_on = self._plan > min(left, in_time) + self.history.num_epochs or spent < pace or not has_complete
         horizon, is_contended = self._look_ahead(left, judged)
         num_workers = 1 + sum(number != judged for number in self.history.running)
-        enough = max(1.0, ENOUGH_LEFT * num_workers) * self.stage.max_epochs
+        share = ENOUGH_SHARE * (left + self.history.num_epochs)
+        enough = max(self.stage.max_epochs, min(ENOUGH_LEFT * num_workers * self.stage.max_epochs, share))
         fits = not (self._is_by_promise and is_contended) or horizon >= enough
         return Room(
             self._is_due and self._ends.may_begin and fits, may_go_on, min(horizon, in_time / num_workers), is_contended
@@ -282,17 +284,24 @@ class StageSearch:
     def _look_ahead(self, left: float, judged: int | None) -> tuple[float, bool]:
         """Say how many of the epochs left no other trial needs, and whether others can come to the last one.
 
-        What they need is counted until they are judged next: more is theirs only if they then promise most. Those that
-        are never stopped need all that they lack.
+        What they need is counted until they are judged next, and from there on for as many of them as halving by ranks
+        would let go on: else many workers all come to a rung from which none can get any further. Those that are
+        never stopped need all that they lack.
         """
         if math.isinf(left):
             return left, False
-        last, audited = self.stage.max_epochs, set(self.audited)
+        last, rungs, audited = self.stage.max_epochs, self.history.rungs, set(self.audited)
         done = {number: len(self.views[number].values) for number in self.history.running if number != judged}
-        needed = 0
+        needed, arriving = 0, dict.fromkeys(rungs, 0)
         for number, epochs in done.items():
-            following = (rung for rung in self.history.rungs if rung > epochs)
-            needed += (last if number in audited else next(following, epochs)) - epochs
+            following = next((rung for rung in rungs if rung > epochs), last)
+            needed += (last if number in audited else following) - epochs
+            arriving[following] += number not in audited
+        reduction = 1 if self.stage.halving is None else self.stage.halving.reduction
+        going_on = 0
+        for low, high in itertools.pairwise(rungs):
+            going_on = (arriving[low] + going_on) // reduction
+            needed += going_on * (high - low)
         return left - needed, any(last - epochs <= left for epochs in done.values())
 
 

@@ -36,12 +36,13 @@ def open_stage(
     sampler: str = "random",
     seed: int = 0,
     trials: int = 30,
+    max_epochs: int = MAX_EPOCHS,
     audit: float = 0.0,
     so_far: tuple[TrialView, ...] = (),
     **more: Any,
 ) -> StageSearch:
     halving = {"rule": rule, "type": "promotion", "min_peers": 1, "audit": audit}
-    stage = {"name": "only", "trials": trials, "max_epochs": MAX_EPOCHS, "sampler": sampler, "halving": halving}
+    stage = {"name": "only", "trials": trials, "max_epochs": max_epochs, "sampler": sampler, "halving": halving}
     return StageSearch(Stage.model_validate(stage), SPACE, None, so_far, seed=seed, **more)
 
 
@@ -220,6 +221,22 @@ def test_of_many_workers_none_begins_anew_where_a_quarter_of_a_training_is_left_
         player.step(turn)
     assert search.history.num_epochs == 400
     assert num_gone_on_late > 0
+
+
+@pytest.mark.parametrize(("num_trainings", "num_begun", "num_complete"), [(12, 32, 3), (4, 20, 1)])
+@pytest.mark.parametrize("seed", range(2))
+def test_many_workers_with_few_epochs_train_some_of_their_trials_to_the_last_one(
+    num_trainings: int, num_begun: int, num_complete: int, seed: int
+) -> None:
+    """If all were gone on with, all would end at a rung on the way."""
+    num_epochs = 27 * num_trainings
+    ends = Ends(Limits(epochs=num_epochs))
+    player = Player(open_stage("promise", sampler="gp", trials=1000, max_epochs=27, seed=seed, ends=ends))
+    player.play(num_workers=32)
+    trials = player.search.views.values()
+    assert player.search.history.num_epochs == num_epochs
+    assert len(trials) >= num_begun
+    assert sum(trial.state == "complete" for trial in trials) >= num_complete
 
 
 @pytest.mark.parametrize("seed", range(6))
