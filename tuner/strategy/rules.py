@@ -31,6 +31,8 @@ class Room:
     horizon : float
         Epochs that a trial can still train before the search's last, besides those that others need until they are
         judged next, or before the end of its time.
+    in_stage : float
+        The same for one that waits, before the stage has trained what it may; all its trials begin nevertheless.
     is_contended : bool
         Whether others train that can come to the last epoch, so that what cannot would only take epochs from them.
     """
@@ -38,6 +40,7 @@ class Room:
     may_begin: bool = True
     may_go_on: bool = True
     horizon: float = math.inf
+    in_stage: float = math.inf
     is_contended: bool = False
 
 
@@ -373,7 +376,8 @@ class PromiseRule:
         waiting = [*([] if arrived is None else [arrived]), *(self._forecaster.find_waiting(history))]
         last = self._forecaster.stage_rungs[-1]
         may_begin = room.may_begin and room.horizon >= last
-        can_finish = any(last - len(history.own[number].values) <= room.horizon for number in waiting)
+        horizon = min(room.horizon, room.in_stage)
+        can_finish = any(last - len(history.own[number].values) <= horizon for number in waiting)
         if room.is_contended and not (can_finish or may_begin):
             return None, NO_ROOM
         forecast = self._forecaster.forecast(history, judged=arrived)
@@ -385,7 +389,7 @@ class PromiseRule:
         if not can_finish and not may_begin:  # whatever has come furthest in expectation
             best = int(np.argmax(forecast.expect([trial.config for trial in trials])))
             return waiting[best] if room.may_go_on else None, "too little is left to begin anything else"
-        promises = forecast.measure_promises(trials, room.horizon)
+        promises = forecast.measure_promises(trials, horizon)
         new = self._model.promise(forecast, number, history) if may_begin else -math.inf
         if arrived is not None:
             promises[0] -= math.log(PATIENCE)

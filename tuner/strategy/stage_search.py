@@ -27,6 +27,7 @@ from tuner.strategy.warm_start import MOST_TRIED
 MODELLING = ("gp", "tpe")  # the samplers that try the middle of the space first, where nothing better is known
 ENOUGH_LEFT = 0.25  # of a full training for each worker, but no more than
 ENOUGH_SHARE = 1 / 3  # of all epochs; with less left, what begins would only keep others from their ends
+MORE_TRAININGS = 3  # than halving by ranks would need, that a stage may go on with where many workers train at once
 INCUMBENTS = 3  # the best of the stage before are tried first, at this stage's length
 
 
@@ -259,7 +260,8 @@ class StageSearch:
 
         A stage of so many trials is to train about as many epochs as halving by ranks would, unless the search has
         fewer left. So going on with trials keeps pace with beginning new ones. What audited trials train past the first
-        rung comes on top, or they would take it from those that promise most.
+        rung comes on top, or they would take it from those that promise most. Many workers come to a rung before
+        anything was trained past it; they are held to a few trainings more than that.
 
         Of a limit of time each worker has its own share, which it can take from no other.
         """
@@ -271,14 +273,23 @@ class StageSearch:
         spent = self.history.num_epochs - len(self.views) * first_rung - on_top
         pace = spare * len(self.views) / self.stage.trials + (self.stage.max_epochs if self._is_due else 0)
         has_complete = any(map(math.isfinite, self.history.at(self.stage.max_epochs).values.values()))
-        may_go_on = self._plan > min(left, in_time) + self.history.num_epochs or spent < pace or not has_complete
+        is_cut_short = self._plan > min(left, in_time) + self.history.num_epochs
+        may_go_on = is_cut_short or spent < pace or not has_complete
         horizon, is_contended = self._look_ahead(left, judged)
         num_workers = 1 + sum(number != judged for number in self.history.running)
         share = ENOUGH_SHARE * (left + self.history.num_epochs)
         enough = max(self.stage.max_epochs, min(ENOUGH_LEFT * num_workers * self.stage.max_epochs, share))
         fits = not (self._is_by_promise and is_contended) or horizon >= enough
+        to_begin = max(0, self.stage.trials - len(self.views)) * first_rung
+        most = self._plan + MORE_TRAININGS * self.stage.max_epochs + on_top
+        left_here = math.inf if is_cut_short else most - self.history.num_epochs - to_begin
+        in_stage, is_contended_here = self._look_ahead(left_here, judged)
         return Room(
-            self._is_due and self._ends.may_begin and fits, may_go_on, min(horizon, in_time / num_workers), is_contended
+            may_begin=self._is_due and self._ends.may_begin and fits,
+            may_go_on=may_go_on,
+            horizon=min(horizon, in_time / num_workers),
+            in_stage=in_stage,
+            is_contended=is_contended_here if in_stage < horizon else is_contended,
         )
 
     def _look_ahead(self, left: float, judged: int | None) -> tuple[float, bool]:
@@ -291,18 +302,19 @@ class StageSearch:
         if math.isinf(left):
             return left, False
         last, rungs, audited = self.stage.max_epochs, self.history.rungs, set(self.audited)
-        done = {number: len(self.views[number].values) for number in self.history.running if number != judged}
+        others = (number for number in self.history.running if number != judged)
+        done = Counter((len(self.views[number].values), number in audited) for number in others)
         needed, arriving = 0, dict.fromkeys(rungs, 0)
-        for number, epochs in done.items():
-            following = next((rung for rung in rungs if rung > epochs), last)
-            needed += (last if number in audited else following) - epochs
-            arriving[following] += number not in audited
+        for (epochs, is_audited), count in done.items():
+            following = last if is_audited else next((rung for rung in rungs if rung > epochs), last)
+            needed += count * (following - epochs)
+            arriving[following] += count
         reduction = 1 if self.stage.halving is None else self.stage.halving.reduction
         going_on = 0
         for low, high in itertools.pairwise(rungs):
             going_on = (arriving[low] + going_on) // reduction
             needed += going_on * (high - low)
-        return left - needed, any(last - epochs <= left for epochs in done.values())
+        return left - needed, any(last - epochs <= left for epochs, _ in done)
 
 
 def derive_stage_seed(seed: int, index: int) -> int:

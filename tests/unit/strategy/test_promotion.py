@@ -223,6 +223,18 @@ def test_of_many_workers_none_begins_anew_where_a_quarter_of_a_training_is_left_
     assert num_gone_on_late > 0
 
 
+@pytest.mark.parametrize("num_workers", [1, 8, 32])
+@pytest.mark.parametrize("trials", [40, 100])
+def test_a_stage_trains_about_what_halving_would_however_many_workers_there_are(num_workers: int, trials: int) -> None:
+    """Many come to a rung before anything was trained past it: they must not all go on."""
+    search = open_stage("promise", sampler="gp", trials=trials, max_epochs=27)
+    Player(search).play(num_workers)
+    planned = plan_epochs(search.stage)
+    assert len(search.views) == trials
+    assert planned <= search.history.num_epochs <= planned + 3 * 27
+    assert sum(trial.state == "complete" for trial in search.views.values()) >= 2
+
+
 @pytest.mark.parametrize(("num_trainings", "num_begun", "num_complete"), [(12, 32, 3), (4, 20, 1)])
 @pytest.mark.parametrize("seed", range(2))
 def test_many_workers_with_few_epochs_train_some_of_their_trials_to_the_last_one(
