@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-COLOURS = ("#0b62c4", "#d95f02", "#1b9e77", "#8e44ad", "#b8860b", "#c2185b")
+COLOURS = ("#0b62c4", "#d95f02", "#1b9e77", "#8e44ad", "#b8860b", "#c2185b", "#5d4037", "#00838f")
 GREY = "#b9bec4"
 INK = "#333333"
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 330, 250, 56, 16, 30, 34
