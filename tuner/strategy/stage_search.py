@@ -275,32 +275,31 @@ class StageSearch:
         has_complete = any(map(math.isfinite, self.history.at(self.stage.max_epochs).values.values()))
         is_cut_short = self._plan > min(left, in_time) + self.history.num_epochs
         may_go_on = is_cut_short or spent < pace or not has_complete
-        horizon, is_contended = self._look_ahead(left, judged)
-        num_workers = 1 + sum(number != judged for number in self.history.running)
-        share = ENOUGH_SHARE * (left + self.history.num_epochs)
-        enough = max(self.stage.max_epochs, min(ENOUGH_LEFT * num_workers * self.stage.max_epochs, share))
-        fits = not (self._is_by_promise and is_contended) or horizon >= enough
         to_begin = max(0, self.stage.trials - len(self.views)) * first_rung
         most = self._plan + MORE_TRAININGS * self.stage.max_epochs + on_top
         left_here = math.inf if is_cut_short else most - self.history.num_epochs - to_begin
-        in_stage, is_contended_here = self._look_ahead(left_here, judged)
+
+        done = [len(self.views[number].values) for number in self.history.running if number != judged]
+        num_workers, lacking = 1 + len(done), self.stage.max_epochs - max(done, default=-math.inf)
+        needed = self._count_needed(judged)
+        share = ENOUGH_SHARE * (left + self.history.num_epochs)
+        enough = max(self.stage.max_epochs, min(ENOUGH_LEFT * num_workers * self.stage.max_epochs, share))
+        fits = not (self._is_by_promise and lacking <= left < math.inf) or left - needed >= enough
         return Room(
             may_begin=self._is_due and self._ends.may_begin and fits,
             may_go_on=may_go_on,
-            horizon=min(horizon, in_time / num_workers),
-            in_stage=in_stage,
-            is_contended=is_contended_here if in_stage < horizon else is_contended,
+            horizon=min(left - needed, in_time / num_workers),
+            in_stage=left_here - needed,
+            is_contended=lacking <= min(left, left_here) < math.inf,
         )
 
-    def _look_ahead(self, left: float, judged: int | None) -> tuple[float, bool]:
-        """Say how many of the epochs left no other trial needs, and whether others can come to the last one.
+    def _count_needed(self, judged: int | None) -> int:
+        """Count the epochs that those which run need, but for one that is judged.
 
-        What they need is counted until they are judged next, and from there on for as many of them as halving by ranks
-        would let go on: else many workers all come to a rung from which none can get any further. Those that are
-        never stopped need all that they lack.
+        That is until they are judged next, and from there on for as many of them as halving by ranks would let go on:
+        else many workers all come to a rung from which none can get any further. Those that are never stopped need all
+        that they lack.
         """
-        if math.isinf(left):
-            return left, False
         last, rungs, audited = self.stage.max_epochs, self.history.rungs, set(self.audited)
         others = (number for number in self.history.running if number != judged)
         done = Counter((len(self.views[number].values), number in audited) for number in others)
@@ -314,7 +313,7 @@ class StageSearch:
         for low, high in itertools.pairwise(rungs):
             going_on = (arriving[low] + going_on) // reduction
             needed += going_on * (high - low)
-        return left - needed, any(last - epochs <= left for epochs, _ in done)
+        return needed
 
 
 def derive_stage_seed(seed: int, index: int) -> int:

@@ -224,7 +224,7 @@ def test_of_many_workers_none_begins_anew_where_a_quarter_of_a_training_is_left_
 
 
 @pytest.mark.parametrize("num_workers", [1, 8, 32])
-@pytest.mark.parametrize("trials", [40, 100])
+@pytest.mark.parametrize("trials", [40, 60, 100])
 def test_a_stage_trains_about_what_halving_would_however_many_workers_there_are(num_workers: int, trials: int) -> None:
     """Many come to a rung before anything was trained past it: they must not all go on."""
     search = open_stage("promise", sampler="gp", trials=trials, max_epochs=27)
@@ -233,6 +233,15 @@ def test_a_stage_trains_about_what_halving_would_however_many_workers_there_are(
     assert len(search.views) == trials
     assert planned <= search.history.num_epochs <= planned + 3 * 27
     assert sum(trial.state == "complete" for trial in search.views.values()) >= 2
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_never_stopped_takes_nothing_from_the_others_of_many_workers(seed: int) -> None:
+    search = open_stage("promise", sampler="gp", trials=40, max_epochs=27, audit=0.3, seed=seed)
+    Player(search).play(num_workers=32)
+    others = [trial for number, trial in search.views.items() if number not in search.audited]
+    assert len(search.audited) > 3
+    assert sum(trial.state == "complete" for trial in others) >= 2
 
 
 @pytest.mark.parametrize(("num_trainings", "num_begun", "num_complete"), [(12, 32, 3), (4, 20, 1)])
