@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -233,6 +234,20 @@ def test_a_stage_trains_about_what_halving_would_however_many_workers_there_are(
     assert len(search.views) == trials
     assert planned <= search.history.num_epochs <= planned + 3 * 27
     assert sum(trial.state == "complete" for trial in search.views.values()) >= 2
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_promising_leaves_the_first_epochs_to_trials_that_have_not_begun(seed: int) -> None:
+    """The last epochs add most, and no trial looks bad at its rungs: each of many workers would go on."""
+
+    def rise(config: Config, epoch: int) -> float:
+        luck = np.random.default_rng(zlib.crc32(repr(sorted(config.items())).encode())).normal()
+        return 0.1 * epoch / 27 + 0.3 * (math.tanh(luck) + float(config["x"])) * (epoch / 27) ** 2
+
+    search = open_stage("promise", sampler="gp", trials=60, max_epochs=27, seed=seed)
+    Player(search, rise).play(num_workers=8)
+    assert len(search.views) == 60
+    assert search.history.num_epochs <= plan_epochs(search.stage) + 3 * 27
 
 
 @pytest.mark.parametrize("seed", range(2))
