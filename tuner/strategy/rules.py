@@ -388,7 +388,8 @@ class PromiseRule:
         trials = [history.own[number] for number in waiting]
         if not can_finish and not may_begin:  # whatever has come furthest in expectation
             best = int(np.argmax(forecast.expect([trial.config for trial in trials])))
-            return waiting[best] if room.may_go_on else None, "too little is left to begin anything else"
+            is_for_nobody = room.may_go_on and room.in_stage == math.inf
+            return waiting[best] if is_for_nobody else None, "too little is left to begin anything else"
         promises = forecast.measure_promises(trials, horizon)
         new = self._model.promise(forecast, number, history) if may_begin else -math.inf
         if arrived is not None:

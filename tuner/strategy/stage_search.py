@@ -27,7 +27,7 @@ from tuner.strategy.warm_start import MOST_TRIED
 MODELLING = ("gp", "tpe")  # the samplers that try the middle of the space first, where nothing better is known
 ENOUGH_LEFT = 0.25  # of a full training for each worker, but no more than
 ENOUGH_SHARE = 1 / 3  # of all epochs; with less left, what begins would only keep others from their ends
-MORE_TRAININGS = 3  # than halving by ranks would need, that a stage may go on with where many workers train at once
+MORE_TRAININGS = 2  # than halving by ranks plans; where trials come one by one, it trains about as many more itself
 INCUMBENTS = 3  # the best of the stage before are tried first, at this stage's length
 
 
@@ -259,35 +259,34 @@ class StageSearch:
         """Say what may still be spent, by a free worker or by a trial that is judged.
 
         A stage of so many trials is to train about as many epochs as halving by ranks would, unless the search has
-        fewer left. So going on with trials keeps pace with beginning new ones. What audited trials train past the first
-        rung comes on top, or they would take it from those that promise most. Many workers come to a rung before
-        anything was trained past it; they are held to a few trainings more than that.
+        fewer left. Whatever promises most is trained, until no more than enough is left of that beside the first epochs
+        of trials that have not begun; these all begin then, and what is left is for the best of all. What audited
+        trials train past the first rung comes on top, or they would take it from those that promise most.
 
         Of a limit of time each worker has its own share, which it can take from no other.
         """
         left, in_time = self._ends.num_epochs_left, self._ends.num_epochs_in_time
-        first_rung = self.history.rungs[0]
-        spare = self._plan - self.stage.trials * first_rung
+        last, first_rung, spent = self.stage.max_epochs, self.history.rungs[0], self.history.num_epochs
         audited = (self.views[number] for number in self.audited)
         on_top = sum(max(0, len(trial.values) - first_rung) for trial in audited)
-        spent = self.history.num_epochs - len(self.views) * first_rung - on_top
-        pace = spare * len(self.views) / self.stage.trials + (self.stage.max_epochs if self._is_due else 0)
-        has_complete = any(map(math.isfinite, self.history.at(self.stage.max_epochs).values.values()))
-        is_cut_short = self._plan > min(left, in_time) + self.history.num_epochs
-        may_go_on = is_cut_short or spent < pace or not has_complete
+        most = min(self._plan + MORE_TRAININGS * last + on_top, left + spent)
         to_begin = max(0, self.stage.trials - len(self.views)) * first_rung
-        most = self._plan + MORE_TRAININGS * self.stage.max_epochs + on_top
-        left_here = math.inf if is_cut_short else most - self.history.num_epochs - to_begin
+        is_cut_short = self._plan > min(left, in_time) + spent
+        left_here = math.inf if is_cut_short else most - spent - to_begin
 
         done = [len(self.views[number].values) for number in self.history.running if number != judged]
-        num_workers, lacking = 1 + len(done), self.stage.max_epochs - max(done, default=-math.inf)
+        num_workers, lacking = 1 + len(done), last - max(done, default=-math.inf)
         needed = self._count_needed(judged)
-        share = ENOUGH_SHARE * (left + self.history.num_epochs)
-        enough = max(self.stage.max_epochs, min(ENOUGH_LEFT * num_workers * self.stage.max_epochs, share))
-        fits = not (self._is_by_promise and lacking <= left < math.inf) or left - needed >= enough
+
+        def find_enough(num_epochs: float) -> float:
+            return max(last, min(ENOUGH_LEFT * num_workers * last, ENOUGH_SHARE * num_epochs))
+
+        is_contended = self._is_by_promise and lacking <= left < math.inf
         return Room(
-            may_begin=self._is_due and self._ends.may_begin and fits,
-            may_go_on=may_go_on,
+            may_begin=self._is_due
+            and self._ends.may_begin
+            and (not is_contended or left - needed >= find_enough(left + spent)),
+            may_go_on=left_here - needed >= (find_enough(most) if self._is_due else 0),
             horizon=min(left - needed, in_time / num_workers),
             in_stage=left_here - needed,
             is_contended=lacking <= min(left, left_here) < math.inf,

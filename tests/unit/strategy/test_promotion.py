@@ -136,8 +136,11 @@ def test_a_stage_begins_all_its_trials_and_trains_about_as_much_as_halving_does(
     assert {trial.state for trial in search.views.values()} <= {"complete", "paused", "diverged"}
     plan = plan_epochs(search.stage)
     # by ranks more go on than were planned: one that has gone on may fall back among its peers
-    most = 1.5 * plan if rule == "rank" else plan
-    assert 0.5 * plan <= search.history.num_epochs <= most + MAX_EPOCHS * num_workers
+    by_ranks = 1.5 * plan + MAX_EPOCHS * num_workers
+    most = (
+        plan + 2 * MAX_EPOCHS if rule == "promise" else by_ranks if rule == "rank" else plan + MAX_EPOCHS * num_workers
+    )
+    assert 0.5 * plan <= search.history.num_epochs <= most
 
 
 @pytest.mark.parametrize("audit", [0.0, 0.3])
@@ -151,7 +154,7 @@ def test_what_audited_trials_train_is_not_taken_from_the_others(audit: float) ->
     others = [trial for trial in search.views.values() if trial.number not in audited]
     past_the_first = sum(max(0, len(trial.values) - 1) for trial in others)
     assert past_the_first > 0.7 * (plan_epochs(search.stage) - 30)
-    assert past_the_first < plan_epochs(search.stage) - 30 + 2 * MAX_EPOCHS
+    assert past_the_first <= plan_epochs(search.stage) - 30 + 2 * MAX_EPOCHS
 
 
 @pytest.mark.parametrize("rule", ["rank", "promise"])
@@ -232,7 +235,7 @@ def test_a_stage_trains_about_what_halving_would_however_many_workers_there_are(
     Player(search).play(num_workers)
     planned = plan_epochs(search.stage)
     assert len(search.views) == trials
-    assert planned <= search.history.num_epochs <= planned + 3 * 27
+    assert planned <= search.history.num_epochs <= planned + 2 * 27
     assert sum(trial.state == "complete" for trial in search.views.values()) >= 2
 
 
@@ -247,7 +250,7 @@ def test_what_is_promising_leaves_the_first_epochs_to_trials_that_have_not_begun
     search = open_stage("promise", sampler="gp", trials=60, max_epochs=27, seed=seed)
     Player(search, rise).play(num_workers=8)
     assert len(search.views) == 60
-    assert search.history.num_epochs <= plan_epochs(search.stage) + 3 * 27
+    assert search.history.num_epochs <= plan_epochs(search.stage) + 2 * 27
 
 
 @pytest.mark.parametrize("seed", range(2))
