@@ -1,8 +1,10 @@
 """Does it matter by what a search is limited, where epochs last unequally long?
 
-The default search, limited by epochs, by time or by GPU hours, each as much as so many full trainings take in the mean.
-Another method does not know its limit and is cut off there. An epoch's seconds depend on the configuration alone: their
-logarithm deviates by 0.5. Printed are the mean regret, and how many trials began and how many came to the last epoch.
+The default search, limited by epochs, by time or by GPU hours, each as much as so many full trainings take in the mean,
+or by trials: so many as halving by ranks plans to give as many epochs. Another method does not know its limit and is
+cut off there, or begins no further trial. An epoch's seconds depend on the configuration alone: their logarithm
+deviates by 0.5. Printed are the mean regret, and how many epochs were trained, trials began, and trials came to the
+last epoch.
 
     cd benchmarks
     python -m search_quality.limits --methods tuner random_asha --budgets 12 50 --workers 4 --seeds 10 --first-seed 5000
@@ -26,9 +28,10 @@ from search_quality.peers import PEERS
 from search_quality.problems import HELD_OUT, MAX_EPOCHS, PROBLEMS
 from tuner.spec.search import Limits, Stage
 from tuner.spec.space import Config
+from tuner.strategy.halving import plan_epochs
 from tuner.strategy.simulate import Curve, Job, Policy, Search, simulate
 
-KINDS = ("epochs", "time_s", "gpu_hours")
+KINDS = ("epochs", "time_s", "gpu_hours", "trials")
 SPREAD = 0.5
 
 
@@ -43,24 +46,51 @@ class Key(NamedTuple):
     seed: int
 
 
-def run(key: Key) -> tuple[float, int, int]:
-    """Run a search; return its regret, how many trials began, and how many came to the last epoch."""
+class Capped:
+    """A method that begins so many trials."""
+
+    def __init__(self, policy: Policy, most: float) -> None:
+        self._policy = policy
+        self._most = most
+        self._begun: set[tuple[str, int]] = set()
+
+    def next(self) -> Job | None:
+        """Ask the method, until it has begun enough; see `Policy.next`."""
+        job = self._policy.next() if len(self._begun) < self._most else None
+        self._begun |= set() if job is None else {job.key}
+        return job
+
+    def report(self, job: Job, epoch: int, value: float) -> bool:
+        """Tell the method; see `Policy.report`."""
+        return self._policy.report(job, epoch, value)
+
+
+def run(key: Key) -> tuple[float, int, int, int]:
+    """Run a search; return its regret, how many epochs, and how many trials began and came to the last epoch."""
     problem, num_epochs, now = PROBLEMS[key.problem](), key.budget * MAX_EPOCHS, 0.0
-    most = {"epochs": num_epochs, "time_s": num_epochs / key.workers, "gpu_hours": num_epochs / 3600}[key.kind]
+    stage = Stage.model_validate({"name": "only", "trials": num_epochs, "max_epochs": MAX_EPOCHS})
+    most = {
+        "epochs": num_epochs,
+        "time_s": num_epochs / key.workers,
+        "gpu_hours": num_epochs / 3600,
+        "trials": round(num_epochs * stage.trials / plan_epochs(stage)),
+    }[key.kind]
     search: Search | None = None
     policy: Policy
     if key.method == "tuner":
-        stage = Stage.model_validate({"name": "only", "trials": num_epochs, "max_epochs": MAX_EPOCHS})
-        limits = Limits.model_validate({key.kind: most})
+        if key.kind == "trials":
+            stage = stage.model_copy(update={"trials": most})
+        limits = Limits.model_validate({} if key.kind == "trials" else {key.kind: most})
         policy = search = Search([stage], problem.space, seed=key.seed, limits=limits, clock=lambda: now)
     else:
         policy = PEERS[key.method](problem, key.workers, num_epochs, key.seed)
+        policy = Capped(policy, most) if key.kind == "trials" else policy
 
     def train(job: Job) -> Curve:
         return Curve(problem.curve(job.config).tolist(), seconds=find_seconds(job.config))
 
     seen: dict[tuple[str, int], tuple[Config, int, float]] = {}
-    used = dict.fromkeys(KINDS, 0.0)
+    used = {"epochs": 0.0, "time_s": 0.0, "gpu_hours": 0.0}
     for event in simulate(policy, train, workers=key.workers, max_epochs=10**9):
         now = event.time_s
         seconds = find_seconds(event.job.config)
@@ -72,10 +102,10 @@ def run(key: Key) -> tuple[float, int, int]:
         if key.kind == "time_s" and now > most:
             break
         seen[event.job.key] = (event.job.config, event.epoch, event.value)
-        if used[key.kind] >= most:
+        if key.kind != "trials" and used[key.kind] >= most:
             break
-    regret = recommend(problem, list(seen.values()))
-    return regret, len(seen), sum(epoch == MAX_EPOCHS for _, epoch, _ in seen.values())
+    trained = [epoch for _, epoch, _ in seen.values()]
+    return recommend(problem, list(seen.values())), sum(trained), len(trained), trained.count(MAX_EPOCHS)
 
 
 def find_seconds(config: Config) -> float:
@@ -103,9 +133,10 @@ def main() -> None:
         found = dict(zip(keys, pool.map(run, keys), strict=True))
     for problem, budget, workers, kind, method in cells:
         own = [found[Key(problem, method, kind, budget, workers, seed)] for seed in seeds]
-        regret, num_begun, num_complete = np.mean(own, axis=0)
+        regret, num_epochs, num_begun, num_complete = np.mean(own, axis=0)
         name = f"{problem}  {budget}  {workers}  {kind}  {method}"
-        print(f"{name:60} {regret:8.4f}  {num_begun:5.0f} began  {num_complete:5.1f} came to the end", flush=True)
+        told = f"{num_epochs:5.0f} epochs  {num_begun:5.0f} began  {num_complete:5.1f} came to the end"
+        print(f"{name:60} {regret:8.4f}  {told}", flush=True)
 
 
 if __name__ == "__main__":
