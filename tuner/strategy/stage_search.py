@@ -269,9 +269,9 @@ class StageSearch:
         last, first_rung, spent = self.stage.max_epochs, self.history.rungs[0], self.history.num_epochs
         audited = (self.views[number] for number in self.audited)
         on_top = sum(max(0, len(trial.values) - first_rung) for trial in audited)
-        most = min(self._plan + MORE_TRAININGS * last + on_top, left + spent)
+        most = self._plan + MORE_TRAININGS * last + on_top
         to_begin = max(0, self.stage.trials - len(self.views)) * first_rung
-        is_cut_short = self._plan > min(left, in_time) + spent
+        is_cut_short = most > min(left, in_time) + spent
         left_here = math.inf if is_cut_short else most - spent - to_begin
 
         done = [len(self.views[number].values) for number in self.history.running if number != judged]
