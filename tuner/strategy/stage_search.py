@@ -27,7 +27,7 @@ from tuner.strategy.warm_start import MOST_TRIED
 MODELLING = ("gp", "tpe")  # the samplers that try the middle of the space first, where nothing better is known
 ENOUGH_LEFT = 0.25  # of a full training for each worker, but no more than
 ENOUGH_SHARE = 1 / 3  # of all epochs; with less left, what begins would only keep others from their ends
-MORE_TRAININGS = 2  # than halving by ranks plans; where trials come one by one, it trains about as many more itself
+MORE_TRAININGS = 3  # than halving by ranks plans; where trials come one by one, it trains about as many more itself
 INCUMBENTS = 3  # the best of the stage before are tried first, at this stage's length
 
 
