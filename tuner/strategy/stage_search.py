@@ -261,7 +261,8 @@ class StageSearch:
         A stage of so many trials is to train about as many epochs as halving by ranks would, unless the search has
         fewer left. Whatever promises most is trained, until no more than enough is left of that beside the first epochs
         of trials that have not begun; these all begin then, and what is left is for the best of all. What audited
-        trials train past the first rung comes on top, or they would take it from those that promise most.
+        trials train past the first rung comes on top, or they would take it from those that promise most. So does what
+        is needed, one trial after the other, until one has come to its end.
 
         Of a limit of time each worker has its own share, which it can take from no other.
         """
@@ -272,11 +273,12 @@ class StageSearch:
         most = self._plan + MORE_TRAININGS * last + on_top
         to_begin = max(0, self.stage.trials - len(self.views)) * first_rung
         is_cut_short = most > min(left, in_time) + spent
-        left_here = math.inf if is_cut_short else most - spent - to_begin
-
         done = [len(self.views[number].values) for number in self.history.running if number != judged]
         num_workers, lacking = 1 + len(done), last - max(done, default=-math.inf)
         needed = self._count_needed(judged)
+        has_complete = any(map(math.isfinite, self.history.at(last).values.values()))
+        lacks_any = not (has_complete or done or self._is_due)  # all that were trained to the end diverged
+        left_here = math.inf if is_cut_short or lacks_any else most - spent - to_begin
 
         def find_enough(num_epochs: float) -> float:
             return max(last, min(ENOUGH_LEFT * num_workers * last, ENOUGH_SHARE * num_epochs))

@@ -256,6 +256,22 @@ def test_some_epochs_of_several_workers_are_left_for_the_best_when_all_have_begu
     assert player.search.history.num_epochs - num_epochs >= 27
 
 
+@pytest.mark.parametrize("num_workers", [1, 8])
+def test_trials_are_gone_on_with_until_one_has_come_to_its_end(num_workers: int) -> None:
+    """What looks best diverges shortly before it, and that takes all the epochs that the stage was to train."""
+
+    def break_late(config: Config, epoch: int) -> float:
+        x = float(config["x"])
+        return math.nan if epoch > 20 and x > 0.1 else x * epoch
+
+    search = open_stage("promise", sampler="gp", trials=30, max_epochs=27)
+    Player(search, break_late).play(num_workers)
+    states = [trial.state for trial in search.views.values()]
+    assert states.count("diverged") > 3
+    assert states.count("complete") >= 1
+    assert search.is_over
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_what_is_promising_leaves_the_first_epochs_to_trials_that_have_not_begun(seed: int) -> None:
     """The last epochs add most, and no trial looks bad at its rungs: each of many workers would go on."""
