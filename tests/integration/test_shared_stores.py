@@ -18,7 +18,7 @@ from test_postgres import read_records
 from test_search import ONE_AT_A_TIME, assert_mirrored, read_trials
 
 from tuner.errors import InputError, RunError
-from tuner.execute.checkpoints import OWNER, Checkpoints, reached
+from tuner.execute.checkpoints import CHECKPOINTS, OWNER, Checkpoints, reached
 from tuner.execute.remote import open_results, read_remote
 from tuner.execute.task import LAST, MODEL, TrialTask
 from tuner.execute.trial import train_alone
@@ -123,7 +123,11 @@ def test_a_worker_that_was_cut_off_stores_nothing_once_another_has_its_trial(res
                 send_first()
             (second / MODEL).write_text("epoch 2")
             send_second()
-    assert place.fetch_model("only-0").read_text() == "epoch 2"
+    model = place.fetch_model("only-0")
+    assert model.read_text() == "epoch 2"
+    remote = read_remote(results)
+    assert remote is not None
+    remote.under(f"cut/{CHECKPOINTS}/only-0").send(model, f"{LAST}.killed.partial")  # sent, and never named
     place.settle("only-0")
     assert list(place.list()) == [f"only-0/{MODEL}"]
 

@@ -58,8 +58,10 @@ class Checkpoints:
 
     def settle(self, trial: str) -> None:
         """Keep of a trial that no worker has any more its model alone."""
-        self.delete(trial, LAST)
-        self.delete(trial, OWNER)
+        if self._remote is not None:  # a worker that was killed between sending a file and naming it left that too
+            own = self._remote.under(trial)
+            own.delete(*(name for name in own.list() if name != MODEL))
+        (self._folder / trial / LAST).unlink(missing_ok=True)
         for desk in (self._folder / trial).glob(f"{DESK}*"):
             shutil.rmtree(desk, ignore_errors=True)
 
