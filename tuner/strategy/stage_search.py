@@ -27,7 +27,7 @@ from tuner.strategy.warm_start import MOST_TRIED
 MODELLING = ("gp", "tpe")  # the samplers that try the middle of the space first, where nothing better is known
 ENOUGH_LEFT = 0.25  # of a full training for each worker, but no more than
 ENOUGH_SHARE = 1 / 3  # of all epochs; with less left, what begins would only keep others from their ends
-MORE_TRAININGS = 3  # than halving by ranks plans; where trials come one by one, it trains about as many more itself
+MORE_TRAININGS = 3  # than halving by ranks plans, at most, and at most one for each trial that trains at once
 INCUMBENTS = 3  # the best of the stage before are tried first, at this stage's length
 
 
@@ -270,11 +270,11 @@ class StageSearch:
         last, first_rung, spent = self.stage.max_epochs, self.history.rungs[0], self.history.num_epochs
         audited = (self.views[number] for number in self.audited)
         on_top = sum(max(0, len(trial.values) - first_rung) for trial in audited)
-        most = self._plan + MORE_TRAININGS * last + on_top
-        to_begin = max(0, self.stage.trials - len(self.views)) * first_rung
-        is_cut_short = most > min(left, in_time) + spent
         done = [len(self.views[number].values) for number in self.history.running if number != judged]
         num_workers, lacking = 1 + len(done), last - max(done, default=-math.inf)
+        most = self._plan + min(MORE_TRAININGS, num_workers) * (last - first_rung) + on_top
+        to_begin = max(0, self.stage.trials - len(self.views)) * first_rung
+        is_cut_short = most > min(left, in_time) + spent
         needed = self._count_needed(judged)
         has_complete = any(map(math.isfinite, self.history.at(last).values.values()))
         lacks_any = not (has_complete or done or self._is_due)  # all that were trained to the end diverged
@@ -283,11 +283,11 @@ class StageSearch:
         def find_enough(num_epochs: float) -> float:
             return max(last, min(ENOUGH_LEFT * num_workers * last, ENOUGH_SHARE * num_epochs))
 
-        is_contended = self._is_by_promise and lacking <= left < math.inf
+        others_may_end = self._is_by_promise and lacking <= left < math.inf
         return Room(
             may_begin=self._is_due
             and self._ends.may_begin
-            and (not is_contended or left - needed >= find_enough(left + spent)),
+            and (not others_may_end or left - needed >= find_enough(left + spent)),
             may_go_on=left_here - needed >= (find_enough(most) if self._is_due else 0),
             horizon=min(left - needed, in_time / num_workers),
             in_stage=left_here - needed,

@@ -31,6 +31,12 @@ def learn(config: Config, epoch: int) -> float:
     return 0.9 - 0.1 * off**2 - 0.3 * (float(config["x"]) - 0.4) ** 2 - 0.5 * math.exp(-epoch / max(0.3, 1.5 + off))
 
 
+def rise_late(config: Config, epoch: int) -> float:
+    """Curves of 27 epochs that gain most at their end, so that no rung tells much."""
+    luck = np.random.default_rng(zlib.crc32(repr(sorted(config.items())).encode())).normal()
+    return 0.1 * epoch / 27 + 0.3 * (math.tanh(luck) + float(config["x"])) * (epoch / 27) ** 2
+
+
 def open_stage(
     rule: str,
     *,
@@ -134,10 +140,10 @@ def test_a_stage_begins_all_its_trials_and_trains_about_as_much_as_halving_does(
     assert len(search.views) == 30
     assert any(trial.state == "complete" for trial in search.views.values())
     assert {trial.state for trial in search.views.values()} <= {"complete", "paused", "diverged"}
-    plan, in_flight = plan_epochs(search.stage), MAX_EPOCHS * num_workers
+    plan = plan_epochs(search.stage)
     # by ranks more go on than were planned: one that has gone on may fall back among its peers
-    most = {"rank": 1.5 * plan + in_flight, "forecast": plan + in_flight, "promise": plan + 3 * MAX_EPOCHS}
-    assert 0.5 * plan <= search.history.num_epochs <= most[rule]
+    most = 1.5 * plan if rule == "rank" else plan
+    assert 0.5 * plan <= search.history.num_epochs <= most + MAX_EPOCHS * num_workers
 
 
 @pytest.mark.parametrize("audit", [0.0, 0.3])
@@ -151,7 +157,7 @@ def test_what_audited_trials_train_is_not_taken_from_the_others(audit: float) ->
     others = [trial for trial in search.views.values() if trial.number not in audited]
     past_the_first = sum(max(0, len(trial.values) - 1) for trial in others)
     assert past_the_first > 0.7 * (plan_epochs(search.stage) - 30)
-    assert past_the_first <= plan_epochs(search.stage) - 30 + 3 * MAX_EPOCHS
+    assert past_the_first < plan_epochs(search.stage) - 30 + 2 * MAX_EPOCHS
 
 
 @pytest.mark.parametrize("rule", ["rank", "promise"])
@@ -240,11 +246,7 @@ def test_a_stage_trains_about_what_halving_would_however_many_workers_there_are(
 @pytest.mark.parametrize("seed", range(2))
 def test_some_epochs_of_several_workers_are_left_for_the_best_when_all_have_begun(trials: int, seed: int) -> None:
     """Of eight that begin together none is complete for long: if all went on till then, later trials never would."""
-
-    def rise(config: Config, epoch: int) -> float:
-        return (0.5 + 0.5 * float(config["x"])) * (1 - math.exp(-epoch / 15)) + 0.01 * math.log(float(config["rate"]))
-
-    player = Player(open_stage("promise", sampler="gp", trials=trials, max_epochs=27, seed=seed), rise)
+    player = Player(open_stage("promise", sampler="gp", trials=trials, max_epochs=27, seed=seed), rise_late)
     num_epochs = 0
     for turn in itertools.count():
         while len(player.training) < 8 and (view := player.start()) is not None:
@@ -256,13 +258,23 @@ def test_some_epochs_of_several_workers_are_left_for_the_best_when_all_have_begu
     assert player.search.history.num_epochs - num_epochs >= 27
 
 
+@pytest.mark.parametrize("more", [0, 20])
+def test_a_limit_a_little_above_what_halving_plans_is_used_up(more: int) -> None:
+    """As it cuts the stage short, its epochs are not kept for trials that have not begun."""
+    num_epochs = 150 + more
+    search = open_stage("promise", sampler="gp", trials=50, max_epochs=27, seed=1, ends=Ends(Limits(epochs=num_epochs)))
+    assert plan_epochs(search.stage) == 150
+    Player(search).play(num_workers=8)
+    assert search.history.num_epochs == num_epochs
+
+
 @pytest.mark.parametrize("num_workers", [1, 8])
 def test_trials_are_gone_on_with_until_one_has_come_to_its_end(num_workers: int) -> None:
     """What looks best diverges shortly before it, and that takes all the epochs that the stage was to train."""
 
     def break_late(config: Config, epoch: int) -> float:
         x = float(config["x"])
-        return math.nan if epoch > 20 and x > 0.1 else x * epoch
+        return math.nan if epoch > 20 and x > 0.05 else x * epoch
 
     search = open_stage("promise", sampler="gp", trials=30, max_epochs=27)
     Player(search, break_late).play(num_workers)
@@ -275,13 +287,8 @@ def test_trials_are_gone_on_with_until_one_has_come_to_its_end(num_workers: int)
 @pytest.mark.parametrize("seed", range(2))
 def test_what_is_promising_leaves_the_first_epochs_to_trials_that_have_not_begun(seed: int) -> None:
     """The last epochs add most, and no trial looks bad at its rungs: each of many workers would go on."""
-
-    def rise(config: Config, epoch: int) -> float:
-        luck = np.random.default_rng(zlib.crc32(repr(sorted(config.items())).encode())).normal()
-        return 0.1 * epoch / 27 + 0.3 * (math.tanh(luck) + float(config["x"])) * (epoch / 27) ** 2
-
     search = open_stage("promise", sampler="gp", trials=60, max_epochs=27, seed=seed)
-    Player(search, rise).play(num_workers=8)
+    Player(search, rise_late).play(num_workers=8)
     assert len(search.views) == 60
     assert search.history.num_epochs <= plan_epochs(search.stage) + 3 * 27
 
