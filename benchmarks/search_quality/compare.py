@@ -9,6 +9,7 @@ on the seeds that both have.
 """
 
 import argparse
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,7 +34,6 @@ from search_quality.results import Results, Setting, choose, load
 
 REFERENCES = ("random_asha", "optuna_search_asha")
 BEST_PEER = "best peer"
-FEWEST_SEEDS = 6  # with fewer, no paired test finds anything
 GOALS = {
     50: {"optuna_search_asha": 0.25, "random_asha": 0.40, BEST_PEER: 0.75},
     12: {"random_asha": 0.85},
@@ -79,7 +79,8 @@ def tell_overview(results: Results, best_peer: str | None) -> Iterator[str]:
 
 def tell_tests(table: Table, method: str, peers: Sequence[str]) -> Iterator[str]:
     """Yield where a method is worse than a peer, and where better, by more than chance."""
-    found = [difference for peer in peers for difference in compare(table, method, peer)]
+    tests = [compare(table, method, peer) for peer in peers]
+    found = list(itertools.chain.from_iterable(tests))
     if not found:
         return
     yield (
@@ -92,9 +93,10 @@ def tell_tests(table: Table, method: str, peers: Sequence[str]) -> Iterator[str]
         yield f"- {word} in {len(own)} of {len(found)}" + (":" if own else "")
         for problem in dict.fromkeys(difference.problem for difference in own):
             yield f"    - {problem}: {_list([one for one in own if one.problem == problem], has_means=sign > 0)}"
-    few = [difference for difference in found if difference.num_seeds < FEWEST_SEEDS]
+    # if all n seeds agree p is 2 / 2^n, which is corrected for as many problems as the pair has
+    few = sum(2 / 2**difference.num_seeds * len(own) > ALPHA for own in tests for difference in own)
     if few:
-        yield f"- {len(few)} pairs have fewer than {FEWEST_SEEDS} seeds, of which nothing can be found"
+        yield f"- {few} of them have too few seeds for anything to be found"
     yield ""
 
 

@@ -76,6 +76,21 @@ def test_tests_say_where_the_method_is_better(
     assert "### conditional: regret" in out
 
 
+@pytest.mark.parametrize(
+    ("num_seeds", "told"), [(6, "- better in 0 of 2\n- 2 of them have too few"), (7, "better in 2 of 2:")]
+)
+def test_tests_with_too_few_seeds_for_so_many_problems_are_counted(
+    num_seeds: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Six seeds that all agree have p = 2 / 64, which is enough for one problem, but not for two."""
+    methods, problems = ("tuner", "tpe"), ("conditional", "mixed")
+    rows = [row(p, m, seed) for p in problems for m in methods for seed in range(num_seeds)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "few.parquet")
+    out = report(tmp_path / "few.parquet", monkeypatch=monkeypatch, capsys=capsys)
+    assert told in out
+    assert ("too few" in out) == (num_seeds == 6)
+
+
 def test_charts_are_svg_with_a_line_for_each_method(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
