@@ -290,7 +290,7 @@ def test_what_is_promising_leaves_the_first_epochs_to_trials_that_have_not_begun
     search = open_stage("promise", sampler="gp", trials=60, max_epochs=27, seed=seed)
     Player(search, rise_late).play(num_workers=8)
     assert len(search.views) == 60
-    assert search.history.num_epochs <= plan_epochs(search.stage) + 3 * 27
+    assert plan_epochs(search.stage) + 2 * 26 < search.history.num_epochs <= plan_epochs(search.stage) + 3 * 27
 
 
 @pytest.mark.parametrize("seed", range(2))
