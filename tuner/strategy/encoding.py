@@ -39,15 +39,25 @@ class Encoding:
         self._index = {parameter.name: i for i, parameter in enumerate(self.parameters)}
         self.is_choice = np.array([isinstance(p.distribution, Choice) for p in self.parameters], dtype=bool)
         self._num_steps = [_count_steps(parameter.distribution) for parameter in self.parameters]
+        self._encoded: dict[int, tuple[Config, Points]] = {}
 
     def encode(self, configs: Sequence[Config]) -> Points:
-        """Turn configs into points, shape (num_configs, num_parameters); exact inverses of `decode`."""
-        points = np.full((len(configs), len(self.parameters)), MIDDLE)
-        for row, config in zip(points, configs, strict=True):
-            for i, parameter in enumerate(self.parameters):
-                if parameter.name in config:
-                    row[i] = _share_below(parameter.distribution, config[parameter.name])
-        return points
+        """Turn configs into points, shape (num_configs, num_parameters); exact inverses of `decode`.
+
+        The same object is encoded once, since a search asks for its trials' configs again and again.
+        """
+        if not configs:
+            return np.empty((0, len(self.parameters)))
+        return np.array([self._encode(config) for config in configs])
+
+    def _encode(self, config: Config) -> Points:
+        known = self._encoded.get(id(config))
+        if known is None:  # with the config, so that its id stays its own
+            shares = [
+                _share_below(p.distribution, config[p.name]) if p.name in config else MIDDLE for p in self.parameters
+            ]
+            known = self._encoded[id(config)] = config, np.array(shares)
+        return known[1]
 
     def decode(self, point: Points) -> dict[str, Scalar]:
         """Turn one point into the config that it lies in."""

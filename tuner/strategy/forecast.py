@@ -155,7 +155,6 @@ class Forecaster:
         self.stage_rungs = tuple(stage_rungs)
         self._margins = (0.0,) if is_cautious else MARGINS
         self._last_noise = NOISE if is_cautious else LAST_NOISE
-        self._points: dict[int, tuple[Config, Points]] = {}
         self._latest: tuple[History, tuple[int, tuple[int, ...]], Forecast | None] | None = None
         self._fitted: tuple[tuple[object, ...], Scale, Hyperparameters] | None = None
 
@@ -197,12 +196,12 @@ class Forecaster:
         scaled = scale.apply(rows.values)
         process = MultiRungProcess(rows.points, rows.rungs, scaled, is_choice, fitted)
         seen, first = np.unique(rows.numbers, return_index=True)
-        means, _ = process.predict(rows.points[first], last)
+        means = process.expect(rows.points[first], last)
         complete = np.array([number >= 0 and history.own[number].state == "complete" for number in seen.tolist()])
         best = float(means[complete].max() if complete.any() else means.max())
         if pending:
-            points = np.array([self._encode(number, history.own[number].config) for number in pending])
-            expected, _ = process.predict(points, last)
+            points = self.encoding.encode([history.own[number].config for number in pending])
+            expected = process.expect(points, last)
             best = max(best, float(expected.max()))  # or the next suggestion would lie beside the one before
             process = MultiRungProcess(
                 np.vstack([rows.points, points]),
@@ -279,17 +278,10 @@ class Forecaster:
         numbers, trials, rungs, values = zip(*told, strict=True) if told else ((), (), (), ())
         return Rows(
             np.array(numbers, dtype=np.int64),
-            np.array([self._encode(number, trial.config) for number, trial in zip(numbers, trials, strict=True)]),
+            self.encoding.encode([trial.config for trial in trials]),
             np.array(rungs, dtype=np.int64),
             np.array(values, dtype=np.float64),
         )
-
-    def _encode(self, number: int, config: Config) -> Points:
-        """Encode a trial's config, once."""
-        known = self._points.get(number)
-        if known is None or known[0] is not config:
-            known = self._points[number] = config, self.encoding.encode([config])[0]
-        return known[1]
 
 
 def _find_lengths(carried: Sequence[TrialView]) -> list[tuple[str, int]]:
@@ -367,7 +359,7 @@ class Forecast:
 
     def expect(self, configs: Sequence[Config]) -> list[float]:
         """Return the values that configs are expected to reach."""
-        means, _ = self._process.predict(self._encoding.encode(configs), self._rung)
+        means = self._process.expect(self._encoding.encode(configs), self._rung)
         return [self.scale.invert(float(mean)) for mean in means]
 
     def measure_promise(self, config: Config, epochs_done: int = 0) -> float:
@@ -413,8 +405,8 @@ class Forecast:
 
     def find_most_promising(
         self, rng: np.random.Generator, *, is_thorough: bool = True, belief: FadingBelief | None = None
-    ) -> tuple[Points, float]:
-        """Search for the new point of the greatest promise, see `measure_promise`.
+    ) -> tuple[Points, Floats]:
+        """Search for the new points of the greatest promise, see `measure_promise`.
 
         Parameters
         ----------
@@ -427,15 +419,15 @@ class Forecast:
 
         Returns
         -------
-        (array, float)
-            The point, and the logarithm of its promise, weighed.
+        (array, array), shapes (n, num_parameters) and (n,)
+            The last candidates, and the logarithms of their promises, weighed: the greatest first.
         """
         with _libraries().limit(limits=1):
             return self._search(rng, is_thorough=is_thorough, belief=belief)
 
     def _search(
         self, rng: np.random.Generator, *, is_thorough: bool, belief: FadingBelief | None
-    ) -> tuple[Points, float]:
+    ) -> tuple[Points, Floats]:
         drawn = rng.random((self._effort.num_drawn, len(self._encoding.parameters)))
         if belief is not None:
             num_believed = int(len(drawn) * min(SHARE, belief.weight))
@@ -448,8 +440,8 @@ class Forecast:
             moved = self._screen(self._move(points[best], NUM_NEAR, step, rng), NUM_SCREENED // 3, belief)
             points = np.vstack([points[best], moved])
             promises = np.concatenate([promises[best], self._measure(moved, belief=belief)])
-        best_of_all = int(np.argmax(promises))
-        return points[best_of_all], float(promises[best_of_all])
+        order = np.argsort(-promises, kind="stable")
+        return points[order], promises[order]
 
     def _screen(self, points: Points, count: int, belief: FadingBelief | None) -> Points:
         """Keep the candidates of the greatest expected improvement, which is quicker to find than the promise."""

@@ -1,11 +1,14 @@
 """A Gaussian process over configs and rungs: what is to be expected at the last rung from all that was seen at any."""
 
+import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_solve, cholesky
+from scipy.linalg.blas import dtrmm
+from scipy.linalg.lapack import dpotri, dtrtri
 from scipy.optimize import minimize
 
 Floats = NDArray[np.float64]
@@ -109,14 +112,15 @@ class MultiRungProcess:
         hyperparameters: Hyperparameters,
     ) -> None:
         # a config has a row at each rung that it came to, and its distances to others are the same at all of them
-        self._points, self._row_points = _find_unique(points)
+        unique, self._row_points = _find_unique(points)
         self._rungs = rungs
         self._is_choice = is_choice
+        self._distances = _Distances(unique, is_choice, hyperparameters.scales)
         self.hyperparameters = hyperparameters
         num_rungs = len(hyperparameters.noise)
         self._between = hyperparameters.covariance
         self._level = _cover_means(num_rungs)
-        kernel = self._compare(self._points)[self._row_points]
+        kernel = self._compare(unique)[self._row_points]
         covariance = kernel * self._between[np.ix_(rungs, rungs)] + self._level[np.ix_(rungs, rungs)]
         covariance[np.diag_indices_from(covariance)] += hyperparameters.noise[rungs] ** 2 + JITTER
         self._factor = cholesky(covariance, lower=True, check_finite=False)
@@ -137,15 +141,19 @@ class MultiRungProcess:
         (array, array), shapes (m,)
             Mean and deviation of the value without noise.
         """
-        kernel = self._compare(points)
-        cross = kernel * self._between[rung, self._rungs] + self._level[rung, self._rungs]
-        explained = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
-        variance = self._between[rung, rung] + self._level[rung, rung] - (explained**2).sum(axis=0)
-        return cross @ self._weights, np.sqrt(np.maximum(variance, 1e-12))
+        cross = self._cross(points, rung)
+        means = cross @ self._weights
+        explained = self._whiten(cross)
+        variance = self._between[rung, rung] + self._level[rung, rung] - np.einsum("ij,ij->i", explained, explained)
+        return means, np.sqrt(np.maximum(variance, 1e-12))
+
+    def expect(self, points: Floats, rung: int) -> Floats:
+        """Return the means alone of what `predict` says, which are found far quicker."""
+        return np.asarray(self._cross(points, rung) @ self._weights)
 
     def find_nearest(self, points: Floats, others: Floats) -> NDArray[np.intp]:
         """Return for each point which of some others is nearest to it, in units of the scales."""
-        distances = _sum_distances(points, others, self._is_choice, self.hyperparameters.scales)
+        distances = _Distances(others, self._is_choice, self.hyperparameters.scales).measure(points)
         return np.asarray(distances.argmin(axis=1))
 
     def predict_jointly(self, points: Floats, rungs: Ints) -> tuple[Floats, Floats]:
@@ -166,15 +174,26 @@ class MultiRungProcess:
         kernel = self._compare(points)
         prior = self._between + self._level
         cross = kernel[:, None, :] * self._between[np.ix_(rungs, self._rungs)] + self._level[np.ix_(rungs, self._rungs)]
-        flat = cross.reshape(-1, len(self._rungs))
-        explained = solve_triangular(self._factor, flat.T, lower=True, check_finite=False).T.reshape(cross.shape)
-        covariance = prior[np.ix_(rungs, rungs)] - explained @ explained.transpose(0, 2, 1)
-        return cross @ self._weights, covariance
+        means = cross @ self._weights
+        explained = self._whiten(cross.reshape(-1, len(self._rungs))).reshape(cross.shape)
+        return means, prior[np.ix_(rungs, rungs)] - explained @ explained.transpose(0, 2, 1)
+
+    def _cross(self, points: Floats, rung: int) -> Floats:
+        """Return the covariance of the values of points at a rung with each row's."""
+        return np.asarray(self._compare(points) * self._between[rung, self._rungs] + self._level[rung, self._rungs])
+
+    def _whiten(self, cross: Floats) -> Floats:
+        """Divide covariances by the factor, in place: the square of that is what the rows explain of a variance."""
+        return np.asarray(dtrmm(1.0, self._inverse, cross.T, lower=1, overwrite_b=1).T)
+
+    @functools.cached_property
+    def _inverse(self) -> Floats:
+        """The factor's inverse: a product with it takes a third of the time that solving takes."""
+        return np.asarray(dtrtri(self._factor, lower=1)[0])
 
     def _compare(self, points: Floats) -> Floats:
         """Return the kernel of points and those of each row."""
-        kernel = _matern(_sum_distances(points, self._points, self._is_choice, self.hyperparameters.scales))
-        return kernel[:, self._row_points]
+        return _matern(self._distances.measure(points))[:, self._row_points]
 
 
 def fit(
@@ -222,7 +241,8 @@ def fit(
         except np.linalg.LinAlgError:
             return 1e10, np.zeros_like(vector)
         alpha = cho_solve((factor, True), values, check_finite=False)
-        inverse = cho_solve((factor, True), np.eye(len(values)), check_finite=False)
+        inverse = dpotri(factor, lower=1)[0]
+        inverse += np.tril(inverse, -1).T  # of which the lower half was found
         pull = (np.outer(alpha, alpha) - inverse) / 2  # the likelihood's gradient by the covariance
         by_distance = pull * between * (5 / 3) * (1 + SQRT5 * distance) * decay
         by_between = one_hot.T @ (pull * kernel) @ one_hot
@@ -265,15 +285,37 @@ def _measure_distances(points: Floats, others: Floats, is_choice: NDArray[np.boo
     return apart
 
 
-def _sum_distances(points: Floats, others: Floats, is_choice: NDArray[np.bool_], scales: Floats) -> Floats:
-    """Return distances over all coordinates, each in units of its scale; shape (len(points), len(others))."""
-    left, right = points[:, ~is_choice] / scales[~is_choice], others[:, ~is_choice] / scales[~is_choice]
-    total = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * left @ right.T
-    for i in np.flatnonzero(is_choice):
-        total += (points[:, i, None] != others[:, i]) / scales[i] ** 2
-    return np.asarray(np.sqrt(np.maximum(total, 0.0)))
+class _Distances:
+    """Distances to given points over all coordinates, each in units of its scale."""
+
+    def __init__(self, others: Floats, is_choice: NDArray[np.bool_], scales: Floats) -> None:
+        self._is_choice = is_choice
+        self._scales = scales
+        self._options = [np.unique(column) for column in others.T[is_choice]]
+        self._others, self._squares = self._unfold(others)
+
+    def measure(self, points: Floats) -> Floats:
+        """Return the distances of other points, shape (len(points), len(others))."""
+        unfolded, squares = self._unfold(points)
+        apart = (-2 * unfolded) @ self._others.T
+        apart += squares[:, None]
+        apart += self._squares
+        np.maximum(apart, 0.0, out=apart)
+        return np.sqrt(apart, out=apart)
+
+    def _unfold(self, points: Floats) -> tuple[Floats, Floats]:
+        """Give each option a coordinate of its own, so that one product of matrices compares all; and sum squares."""
+        numbers = points[:, ~self._is_choice] / self._scales[~self._is_choice]
+        unfolded, squares = [numbers], (numbers**2).sum(axis=1)
+        choices = zip(points.T[self._is_choice], self._options, self._scales[self._is_choice], strict=True)
+        for column, options, scale in choices:
+            unfolded.append((column[:, None] == options) / (math.sqrt(2) * scale))
+            squares += 1 / (2 * scale**2)  # of an option that none of the others has, too
+        return np.hstack(unfolded), squares
 
 
 def _matern(distance: Floats) -> Floats:
     """Return the Matern 5/2 kernel of distances."""
-    return (1 + SQRT5 * distance + 5 / 3 * distance**2) * np.exp(-SQRT5 * distance)
+    kernel = np.exp(-SQRT5 * distance)
+    kernel *= (5 / 3 * distance + SQRT5) * distance + 1
+    return kernel

@@ -86,7 +86,10 @@ class GaussianSampler:
         self, forecast: Forecast, history: History, rng: np.random.Generator
     ) -> tuple[dict[str, Scalar], float]:
         belief = None if self._belief.is_empty else FadingBelief(self._belief, fade(history.num_ended))
-        point, promise = forecast.find_most_promising(rng, belief=belief)
+        points, promises = forecast.find_most_promising(rng, belief=belief)
+        decode = self.forecaster.encoding.decode
+        best = next((i for i, point in enumerate(points) if not history.has(decode(point))), 0)
+        promise = float(promises[best])
         if belief is not None:  # it chose the point, but says nothing of what the point promises
-            promise -= float(belief.measure(point[None])[0])
-        return self.forecaster.encoding.decode(point), promise
+            promise -= float(belief.measure(points[best][None])[0])
+        return decode(points[best]), promise

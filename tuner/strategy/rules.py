@@ -365,7 +365,7 @@ class PromiseRule:
             return True, NO_FORECAST
         own = forecast.measure_promise(history.own[number].config, rung)
         rng = np.random.default_rng((self._seed, number, rung))
-        other = forecast.find_most_promising(rng, is_thorough=False)[1]
+        other = float(forecast.find_most_promising(rng, is_thorough=False)[1][0])
         return own >= other + math.log(PATIENCE), self._explain(forecast, history, number, own, other)
 
     def choose(self, history: History, room: Room, arrived: int | None = None) -> tuple[int | None, str]:

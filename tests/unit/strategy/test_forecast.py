@@ -127,6 +127,25 @@ def test_a_good_start_raises_what_is_expected_and_a_poor_one_lowers_it() -> None
     assert expect(trial.values[0] * 0.6) < expect() < expect(trial.values[0] * 1.1)
 
 
+def test_of_what_promises_most_the_first_that_no_trial_has_is_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
+    past = make_past(20)
+    asked = []
+
+    def find(self: Forecast, rng: np.random.Generator, **options: Any) -> tuple[Floats, Floats]:
+        asked.append(rng)
+        known = Encoding(FLAT).encode([past[3].config])
+        return np.vstack([known, [[0.25, 0.5], [0.75, 0.5]]]), np.array([-1.0, -2.0, -3.0])
+
+    monkeypatch.setattr(Forecast, "find_most_promising", find)
+    sampler = build_model()
+    history = History.of(past, RUNGS)
+    found = sampler.forecaster.forecast(history)
+    assert found is not None
+    assert sampler.promise(found, 20, history) == -2.0
+    assert sampler.ask(20, history) == {"x": 0.25, "y": 0.5}
+    assert len(asked) == 1
+
+
 def test_where_trainings_diverge_none_is_sent() -> None:
     past = [TrialView(t.number, t.config, (), "diverged") if float(t.config["x"]) > 0.6 else t for t in make_past(30)]
     sampler = GaussianSampler(FLAT, Forecaster(FLAT, RUNGS), seed=0)
@@ -139,10 +158,10 @@ def test_the_same_trials_give_the_same_forecast_whatever_was_asked_before() -> N
     used = Forecaster(FLAT, RUNGS)
     for count in (5, 9, 17, 29):
         used.forecast(past[:count])
-    point, promise = used.forecast(past).find_most_promising(np.random.default_rng(0))  # type: ignore[union-attr]
+    points, promises = used.forecast(past).find_most_promising(np.random.default_rng(0))  # type: ignore[union-attr]
     expected = forecast(past).find_most_promising(np.random.default_rng(0))
-    np.testing.assert_array_equal(point, expected[0])
-    assert promise == expected[1]
+    np.testing.assert_array_equal(points, expected[0])
+    np.testing.assert_array_equal(promises, expected[1])
 
 
 def test_the_first_complete_trials_are_told_apart_unless_it_is_cautious() -> None:

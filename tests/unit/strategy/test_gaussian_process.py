@@ -114,3 +114,44 @@ def test_options_are_all_equally_far_apart() -> None:
     mean, deviation = process.predict(points, 0)
     assert mean[1] == mean[2] < mean[0]
     assert deviation[1] == deviation[2] > deviation[0]
+
+
+def test_what_is_expected_is_the_textbooks() -> None:
+    """Against the inverse of the whole covariance, with choices, options that were never seen, and three rungs."""
+    rng = np.random.default_rng(0)
+    is_choice = np.array([False, True, False, True])
+    seen, asked = rng.random((30, 4)), rng.random((12, 4))
+    for points, num_options in ((seen, 3), (asked, 4)):
+        points[:, 1] = rng.integers(num_options, size=len(points)) / 4
+        points[:, 3] = rng.integers(2, size=len(points)) / 2
+    points, rungs = np.vstack([seen, seen[:10]]), np.repeat([0, 2], [30, 10])
+    values = rng.normal(size=40)
+    prior = prior_means(4, 3)
+    process = MultiRungProcess(points, rungs, values, is_choice, prior)
+
+    level = 1 + 0.25 * np.minimum.outer(range(3), range(3))
+
+    def cover(one: Floats, ranks: NDArray[np.int64], other: Floats, others_ranks: NDArray[np.int64]) -> Floats:
+        apart = np.where(is_choice, one[:, None] != other, one[:, None] - other) / prior.scales
+        r = np.sqrt(5) * np.sqrt((apart**2).sum(axis=2))
+        kernel = (1 + r + r**2 / 3) * np.exp(-r)
+        return np.asarray(kernel * prior.covariance[np.ix_(ranks, others_ranks)] + level[np.ix_(ranks, others_ranks)])
+
+    of_seen = cover(points, rungs, points, rungs) + np.diag(prior.noise[rungs] ** 2)
+    ranks = np.tile([1, 2], 12)
+    repeated = np.repeat(asked, 2, axis=0)
+    weights = np.linalg.solve(of_seen, cover(points, rungs, repeated, ranks)).T
+    means = weights @ values
+    covariance = cover(repeated, ranks, repeated, ranks) - weights @ cover(points, rungs, repeated, ranks)
+
+    found, found_covariances = process.predict_jointly(asked, np.array([1, 2]))
+    np.testing.assert_allclose(found.ravel(), means, atol=1e-6)
+    blocks = covariance.reshape(12, 2, 12, 2)[np.arange(12), :, np.arange(12)]
+    np.testing.assert_allclose(found_covariances, blocks, atol=1e-6)
+    last, deviations = process.predict(asked, 2)
+    np.testing.assert_allclose(last, means[1::2], atol=1e-6)
+    np.testing.assert_allclose(deviations**2, blocks[:, 1, 1], atol=1e-6)
+    np.testing.assert_array_equal(process.expect(asked, 2), last)
+    nearest = process.find_nearest(asked, seen)
+    kernel = cover(asked, np.zeros(12, dtype=int), seen, np.zeros(30, dtype=int))
+    np.testing.assert_array_equal(nearest, kernel.argmax(axis=1))
