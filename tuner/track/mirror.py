@@ -29,7 +29,7 @@ from tuner.track.ledger import FINAL, Ledger, StageLedger, TrialRecord
 from tuner.track.registry import register
 
 _LATE_S = 15.0  # a request that is given up after 10 s has arrived by then, or never will
-_BATCH = 900  # a batch may hold 1,000 metrics, 100 params and 100 tags
+_BATCH = 800  # metrics: with 100 params and 100 tags a batch has the 1,000 that it may have
 _STATUS = {
     "complete": "FINISHED",
     "stopped": "FINISHED",
@@ -281,10 +281,11 @@ class Mirror:
             tags_now += [RunTag("tuner.state", state), RunTag("tuner.reason", trial.reason or state)]
             tags_now += [RunTag("tuner.error", trial.error[-5000:])] if trial.error else []
             tags_now += [RunTag("tuner.diagnosis", trial.diagnosis["kind"])] if trial.diagnosis else []
-        for batch in _batches(trial, run.epochs, str(attributes["metric"])):
-            self._client.log_batch(run.run_id, batch)
-        if params or tags_now:
-            self._client.log_batch(run.run_id, params=params, tags=tags_now)
+        *earlier, batch = list(_batches(trial, run.epochs, str(attributes["metric"]))) or [[]]
+        for metrics in earlier:
+            self._client.log_batch(run.run_id, metrics)
+        if batch or params or tags_now:
+            self._client.log_batch(run.run_id, batch, params, tags_now)
         run.epochs = len(trial.epochs)
         if state != run.state:
             self._set_status(run, state, trial.ended)
