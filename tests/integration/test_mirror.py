@@ -68,10 +68,12 @@ class Spied(MlflowClient):
     """A real client that remembers what it sent."""
 
     sent: Counter[tuple[str, int]]
+    batches: Counter[str]
 
     def log_batch(self, run_id: str, metrics: Sequence[Metric] = (), *args: object, **more: object) -> None:
-        """Remember the points, then send them."""
+        """Remember the points and whose they are, then send them."""
         self.sent.update((metric.key, metric.step) for metric in metrics)
+        self.batches[run_id] += 1
         super().log_batch(run_id, metrics, *args, **more)
 
 
@@ -80,7 +82,7 @@ def open_mirror(tmp_path: Path) -> tuple[Mirror, Spied]:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     mirror = Mirror(Ledger.open(tmp_path / "one"), tmp_path / "one", uri)
     client = mirror._opened = Spied(uri)
-    client.sent = Counter()
+    client.sent, client.batches = Counter(), Counter()
     return mirror, client
 
 
@@ -90,9 +92,14 @@ def test_a_pass_sends_what_is_there_and_the_next_one_nothing(stage: StageLedger,
     assert client.sent == Counter(
         {("val_accuracy", 1): 2, ("best_val_accuracy", 1): 2} | {("val_accuracy", 2): 1, ("best_val_accuracy", 2): 1}
     )
+    assert list(client.batches.values()) == [1, 1], "one for each trial, params and tags included"
+    trials = client.search_runs([client.get_experiment_by_name("one").experiment_id], "tags.`tuner.trial` != ''")
+    assert all(run.data.params["learning_rate"] == "0.1" for run in trials)
+    assert sorted(run.data.tags["tuner.state"] for run in trials) == ["complete", "running"]
     client.sent.clear()
+    client.batches.clear()
     mirror.sync()
-    assert not client.sent
+    assert not client.sent and not client.batches
 
 
 def test_a_mirror_that_starts_again_sends_only_what_is_missing(stage: StageLedger, tmp_path: Path) -> None:

@@ -73,3 +73,9 @@ def test_coordinates_are_shares_and_what_does_not_exist_lies_in_the_middle() -> 
     np.testing.assert_allclose(without[:4], [0.25, MIDDLE, 1.0, 0.125])
     assert 0 < with_b[4] < 0.15
     assert 0.99 < without[4] < 1
+
+
+def test_a_config_that_is_gone_is_not_taken_for_the_one_that_has_its_place_in_memory() -> None:
+    encoding = Encoding(Space((Parameter("x", Uniform(low=0, high=1)),)))
+    points = [encoding.encode([{"x": i / 20}])[0, 0] for i in range(20)]
+    np.testing.assert_allclose(points, np.arange(20) / 20)

@@ -146,6 +146,29 @@ def test_of_what_promises_most_the_first_that_no_trial_has_is_suggested(monkeypa
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize("is_thorough", [True, False])
+def test_candidates_come_with_their_promises_the_greatest_first(is_thorough: bool) -> None:
+    found = forecast(make_past(15, 15))
+    points, promises = found.find_most_promising(np.random.default_rng(0), is_thorough=is_thorough)
+    assert len(points) > 10 and (np.diff(promises) <= 0).all() and promises[0] > promises[-1]
+    configs = [Encoding(FLAT).decode(point) for point in points]
+    np.testing.assert_allclose(promises, [found.measure_promise(config) for config in configs], rtol=1e-6)
+
+
+def test_a_trial_that_ends_for_good_is_compared_with_what_promises_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History.of([*make_past(12), make_trial(12, "running", 1)], RUNGS)
+    promises = np.array([0.0, -math.inf])
+
+    def find(self: Forecast, rng: np.random.Generator, **options: Any) -> tuple[Floats, Floats]:
+        return np.array([[0.25, 0.5], [0.75, 0.5]]), promises
+
+    monkeypatch.setattr(Forecast, "find_most_promising", find)
+    rule = PromiseRule(build_model(), seed=0)
+    assert not rule.judge(12, 1, history)[0]
+    promises[0] = -math.inf
+    assert rule.judge(12, 1, history)[0]
+
+
 def test_where_trainings_diverge_none_is_sent() -> None:
     past = [TrialView(t.number, t.config, (), "diverged") if float(t.config["x"]) > 0.6 else t for t in make_past(30)]
     sampler = GaussianSampler(FLAT, Forecaster(FLAT, RUNGS), seed=0)
