@@ -192,24 +192,15 @@ class Forecaster:
         scale, fitted = found
         arrivals = history.select(effort.max_rows, always=self._find_needed(history, judged, effort))
         rows = self._read(history, arrivals, effort.max_rows)
-        is_choice, last = self.encoding.is_choice, len(fitted.noise) - 1
-        scaled = scale.apply(rows.values)
-        process = MultiRungProcess(rows.points, rows.rungs, scaled, is_choice, fitted)
+        process = MultiRungProcess(rows.points, rows.rungs, scale.apply(rows.values), self.encoding.is_choice, fitted)
         seen, first = np.unique(rows.numbers, return_index=True)
-        means = process.expect(rows.points[first], last)
+        means = process.expected[first]
         complete = np.array([number >= 0 and history.own[number].state == "complete" for number in seen.tolist()])
         best = float(means[complete].max() if complete.any() else means.max())
         if pending:
-            points = self.encoding.encode([history.own[number].config for number in pending])
-            expected = process.expect(points, last)
-            best = max(best, float(expected.max()))  # or the next suggestion would lie beside the one before
-            process = MultiRungProcess(
-                np.vstack([rows.points, points]),
-                np.concatenate([rows.rungs, np.full(len(points), last)]),
-                np.concatenate([scaled, expected]),
-                is_choice,
-                fitted,
-            )
+            process = process.assume(self.encoding.encode([history.own[number].config for number in pending]))
+            # or the next suggestion would lie beside the one before
+            best = max(best, float(process.expected[len(rows) :].max()))
         top = rows.points[first][np.argsort(-means, kind="stable")[:NUM_TOP]]
         costs = np.log([history.own[number].cost if number >= 0 else 1.0 for number in seen.tolist()])
         known = (rows.points[first][seen >= 0], costs[seen >= 0]) if costs.any() else None
@@ -420,7 +411,7 @@ class Forecast:
         Returns
         -------
         (array, array), shapes (n, num_parameters) and (n,)
-            The last candidates, and the logarithms of their promises, weighed: the greatest first.
+            Candidates, and the logarithms of their promises, weighed: the greatest first.
         """
         with _libraries().limit(limits=1):
             return self._search(rng, is_thorough=is_thorough, belief=belief)
@@ -436,10 +427,10 @@ class Forecast:
         points = self._screen(np.vstack([drawn, *near]), NUM_SCREENED, belief)
         promises = self._measure(points, belief=belief)
         for step in self._effort.fine_steps if is_thorough else ():
-            best = np.argsort(-promises, kind="stable")[:NUM_TOP]
-            moved = self._screen(self._move(points[best], NUM_NEAR, step, rng), NUM_SCREENED // 3, belief)
-            points = np.vstack([points[best], moved])
-            promises = np.concatenate([promises[best], self._measure(moved, belief=belief)])
+            best = points[np.argsort(-promises, kind="stable")[:NUM_TOP]]
+            moved = self._screen(self._move(best, NUM_NEAR, step, rng), NUM_SCREENED // 3, belief)
+            points = np.vstack([points, moved])
+            promises = np.concatenate([promises, self._measure(moved, belief=belief)])
         order = np.argsort(-promises, kind="stable")
         return points[order], promises[order]
 

@@ -155,6 +155,13 @@ def test_candidates_come_with_their_promises_the_greatest_first(is_thorough: boo
     np.testing.assert_allclose(promises, [found.measure_promise(config) for config in configs], rtol=1e-6)
 
 
+def test_whatever_was_measured_on_the_way_is_a_candidate() -> None:
+    """Where the best ones are all trials' already, as in a corner, one of the others is suggested."""
+    found = forecast(make_past(15, 15))
+    first, last = (found.find_most_promising(np.random.default_rng(0), is_thorough=t)[0] for t in (False, True))
+    assert {tuple(point) for point in first} < {tuple(point) for point in last}
+
+
 def test_a_trial_that_ends_for_good_is_compared_with_what_promises_most(monkeypatch: pytest.MonkeyPatch) -> None:
     history = History.of([*make_past(12), make_trial(12, "running", 1)], RUNGS)
     promises = np.array([0.0, -math.inf])

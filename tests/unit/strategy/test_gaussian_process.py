@@ -152,6 +152,37 @@ def test_what_is_expected_is_the_textbooks() -> None:
     np.testing.assert_allclose(last, means[1::2], atol=1e-6)
     np.testing.assert_allclose(deviations**2, blocks[:, 1, 1], atol=1e-6)
     np.testing.assert_array_equal(process.expect(asked, 2), last)
+    np.testing.assert_allclose(process.expected, process.expect(points, 2), rtol=1e-12)
     nearest = process.find_nearest(asked, seen)
     kernel = cover(asked, np.zeros(12, dtype=int), seen, np.zeros(30, dtype=int))
     np.testing.assert_array_equal(nearest, kernel.argmax(axis=1))
+
+
+@pytest.mark.parametrize("count", [3, 50, 150])
+def test_what_is_assumed_is_as_if_it_had_been_measured(count: int) -> None:
+    """Some of it of configs that were seen at a lower rung, as trials are that train; and one twice."""
+    rng = np.random.default_rng(count)
+    is_choice = np.array([False, False, True])
+    points, asked = (np.column_stack([rng.random((n, 2)), rng.integers(3, size=n) / 3]) for n in (count, 9))
+    rungs, values, prior = rng.integers(2, size=count), rng.normal(size=count), prior_means(3, 3)
+    process = MultiRungProcess(points, rungs, values, is_choice, prior)
+    before = process.predict(asked, 2)
+    pending = np.vstack([points[:2], asked[:2], asked[:1]])
+    expected = process.expect(pending, 2)
+
+    found = process.assume(pending)
+    told = MultiRungProcess(
+        np.vstack([points, pending]),
+        np.concatenate([rungs, np.full(5, 2)]),
+        np.concatenate([values, expected]),
+        is_choice,
+        prior,
+    )
+    np.testing.assert_allclose(found.expected, told.expected, atol=1e-9)
+    for rung in range(3):
+        np.testing.assert_allclose(found.predict(asked, rung), told.predict(asked, rung), atol=1e-6)
+    np.testing.assert_allclose(
+        found.predict_jointly(asked, np.array([0, 2]))[1], told.predict_jointly(asked, np.array([0, 2]))[1], atol=1e-9
+    )
+    assert (found.predict(asked[:2], 2)[1] < 0.5 * before[1][:2]).all()
+    np.testing.assert_array_equal(process.predict(asked, 2), before)
