@@ -155,6 +155,17 @@ def test_candidates_come_with_their_promises_the_greatest_first(is_thorough: boo
     np.testing.assert_allclose(promises, [found.measure_promise(config) for config in configs], rtol=1e-6)
 
 
+def test_what_a_running_trial_is_expected_to_reach_has_to_be_surpassed() -> None:
+    """Or the next suggestion would lie beside it."""
+    past = make_past(8, 8)
+    grid = [{"x": x / 20, "y": y / 20} for x in range(21) for y in range(21)]
+    alone = forecast(past)
+    config = grid[int(np.argmax(alone.expect(grid)))]
+    expected = float(alone.scale.apply(np.array(alone.expect([config])))[0])
+    assert expected > alone.target  # or there would be nothing to see
+    assert forecast([*past, TrialView(99, config, (), "running")]).target >= expected - 1e-9
+
+
 def test_whatever_was_measured_on_the_way_is_a_candidate() -> None:
     """Where the best ones are all trials' already, as in a corner, one of the others is suggested."""
     found = forecast(make_past(15, 15))
