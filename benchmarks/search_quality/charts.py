@@ -46,7 +46,7 @@ def draw_lines(
     """
     columns = min(num_columns, len(panels))
     rows = math.ceil(len(panels) / columns)
-    parts = [_key(highlighted, note)]
+    parts = [_key(panels, highlighted, note)]
     for i, panel in enumerate(panels):
         x, y = (i % columns) * WIDTH, 46 + (i // columns) * HEIGHT
         parts.append(f'<g transform="translate({x},{y})">{_draw_axes(panel, shares, highlighted)}</g>')
@@ -120,9 +120,11 @@ def _choose_ticks(low: float, high: float) -> list[float]:
     return inside
 
 
-def _key(highlighted: Sequence[str], note: str) -> str:
+def _key(panels: Sequence[Panel], highlighted: Sequence[str], note: str) -> str:
     parts, x = [_text(10, 18, note)], 10.0
-    for name in [*highlighted, "others"]:
+    drawn = {name for panel in panels for name in panel.series}
+    others = ["others"] if drawn - {*highlighted} else []
+    for name in [*(name for name in highlighted if name in drawn), *others]:
         parts.append(f'<rect x="{x:.0f}" y="29" width="14" height="4" fill="{_colour(name, highlighted)}"/>')
         parts.append(_text(x + 19, 35, name))
         x += 34 + 6.6 * len(name)

@@ -100,3 +100,13 @@ def test_charts_are_svg_with_a_line_for_each_method(
     root = ElementTree.parse(tmp_path / "charts" / "regret.svg").getroot()
     titles = [title.text for title in root.iter("{http://www.w3.org/2000/svg}title")]
     assert sorted(titles) == sorted(FACTORS)
+
+
+def test_a_chart_names_only_methods_that_were_run(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report(files[0], "--output", tmp_path / "charts", monkeypatch=monkeypatch, capsys=capsys)
+    root = ElementTree.parse(tmp_path / "charts" / "regret.svg").getroot()
+    texts = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"tuner", "random_asha"} <= texts
+    assert not {"optuna_search_asha", "others"} & texts
