@@ -166,6 +166,7 @@ class StageRun:
     def put_back(self, number: int) -> None:
         """Let a trial that runs be the next to go on."""
         if self.search.views[number].state == "running":
+            self._ends.pause(number)
             self._interrupted.append(self.ledger.trials()[number])
 
     def _derive_seed(self, number: int) -> int:

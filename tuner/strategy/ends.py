@@ -61,18 +61,19 @@ class Ends:
         Parameters
         ----------
         carried : iterable of TrialView
-            What is carried over from before the stage; it is to be improved on.
+            What is carried over from before the stage; what is this search's own of it is to be improved on.
         trials : iterable of TrialView
             What was recorded of the stage, in the order of the trials' ends. None of them trains until it is gone on
             with.
         """
         self._num_without_gain = 0
-        self._best_ended = max([self._best_ended, *(trial.best for trial in carried)])
+        own = (trial.best for trial in carried if not trial.is_foreign)  # on other data a value means something else
+        self._best_ended = max([self._best_ended, *own])
         for trial in trials:
             self.begin(trial.number)
             for value in trial.values:
                 self.add(value)
-            if trial.state != "running":
+            if trial.state not in {"running", "paused"}:
                 self.end(trial.number, trial.best)
         self._under_way.clear()
 

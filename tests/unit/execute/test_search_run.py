@@ -36,6 +36,7 @@ stages:
 """
 
 RANDOM = ("stages.coarse.sampler=random", "stages.fine.sampler=random")
+WAITING = (*RANDOM, "stages.coarse.halving.type=promotion", "stages.fine.halving.type=promotion")
 
 
 def measure(task: TrialTask, epoch: int) -> dict[str, float]:
@@ -588,8 +589,9 @@ LIMITED = ["limits.epochs=17", "limits.trials=12", "limits.trials=14", "limits.t
 
 @pytest.mark.parametrize("limit", LIMITED)
 @pytest.mark.parametrize("reports", [1, 5, 16, 17, 25])
+@pytest.mark.parametrize("sampling", [RANDOM, WAITING])
 def test_killed_after_any_report_a_limit_ends_it_as_if_it_had_not_been(
-    tmp_path: Path, limit: str, reports: int
+    tmp_path: Path, sampling: tuple[str, ...], limit: str, reports: int
 ) -> None:
     left = reports
 
@@ -599,17 +601,36 @@ def test_killed_after_any_report_a_limit_ends_it_as_if_it_had_not_been(
         if left == 0:
             raise KilledError
 
-    whole = open_run(tmp_path / "whole", changes=(*RANDOM, limit))
+    whole = open_run(tmp_path / "whole", changes=(*sampling, limit))
     play(whole)
-    killed = open_run(tmp_path / "killed", changes=(*RANDOM, limit), notice=die)
+    killed = open_run(tmp_path / "killed", changes=(*sampling, limit), notice=die)
     try:
         play(killed)
     except KilledError:
-        killed = open_run(tmp_path / "killed", changes=(*RANDOM, limit))
+        killed = open_run(tmp_path / "killed", changes=(*sampling, limit))
         play(killed)
     assert whole.stop_reason == killed.stop_reason != ""
     assert read(tmp_path / "killed") == read(tmp_path / "whole")
     assert read_ends(tmp_path / "killed") == read_ends(tmp_path / "whole")
+
+
+def test_a_trial_that_was_put_back_trains_the_last_epoch_that_a_limit_leaves(tmp_path: Path) -> None:
+    changes = ("limits.epochs=8", "stages.coarse={trials: 2, max_epochs: 9, sampler: random}")
+    run = open_run(tmp_path / "search", changes=changes)
+    lost, other = run.next_task(), run.next_task()
+    assert lost is not None
+    assert other is not None
+    sound = {"train_loss": 1.0, "val_loss": 1.0}
+    for epoch in (1, 2, 3):
+        assert all(run.report(task, measure(task, epoch) | sound) for task in (lost, other))
+    assert not run.report(other, measure(other, 4) | sound)
+    run.put_back(lost, "its disk is full")
+    again = run.next_task()
+    assert again is not None
+    assert (again.number, again.epochs_recorded) == (lost.number, 3)
+    assert not run.report(again, measure(again, 4) | sound)
+    assert run.should_stop
+    assert run.stop_reason == "the limit of 8 epochs was reached"
 
 
 @pytest.mark.parametrize("limit", LIMITED)

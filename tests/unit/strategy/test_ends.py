@@ -28,7 +28,7 @@ LIMITS = st.builds(
 
 @dataclass
 class Record:
-    """What a ledger would have: of each stage its trials in the order of their ends, those that run last."""
+    """What a ledger would have: of each stage its trials in the order of their ends, those that run or wait last."""
 
     stages: list[tuple[list[TrialView], list[TrialView]]] = field(default_factory=lambda: [([], [])])
     gpu_s: float = 0.0
@@ -48,7 +48,8 @@ class Record:
             ends.open_stage((), [*ended, *running])
         ends.spend(self.gpu_s)
         for trial in self.running:
-            ends.go_on(trial.number)
+            if trial.state == "running":
+                ends.go_on(trial.number)
         return ends
 
 
@@ -57,18 +58,25 @@ def test_what_was_recorded_up_to_any_event_gives_the_same_counts_again(data: st.
     live, record = Ends(limits), Record()
     live.open_stage((), ())
     for _ in range(data.draw(st.integers(0, 40))):
-        match data.draw(st.sampled_from(["begin", "epoch", "end", "stage"])):
+        match data.draw(st.sampled_from(["begin", "epoch", "pause", "end", "stage"])):
             case "begin":
                 number = len(record.ended) + len(record.running)
                 record.running.append(TrialView(number, {}, (), "running"))
                 live.begin(number)
             case "epoch" if record.running:
                 at = data.draw(st.integers(0, len(record.running) - 1))
-                value = max(record.running[at].best, data.draw(VALUES))
-                record.running[at] = replace(record.running[at], values=(*record.running[at].values, value))
+                trial = record.running[at]
+                if trial.state == "paused":
+                    live.go_on(trial.number)
+                value = max(trial.best, data.draw(VALUES))
+                record.running[at] = replace(trial, values=(*trial.values, value), state="running")
                 record.gpu_s += 1800
                 live.add(value)
                 live.spend(1800)
+            case "pause" if record.running:
+                at = data.draw(st.integers(0, len(record.running) - 1))
+                record.running[at] = replace(record.running[at], state="paused")
+                live.pause(record.running[at].number)
             case "end" if record.running:
                 trial = record.running.pop(data.draw(st.integers(0, len(record.running) - 1)))
                 state: State = data.draw(st.sampled_from(["complete", "stopped", "failed"]))
@@ -94,6 +102,17 @@ def test_no_improvement_ends_a_search_after_so_many_trials_none_better_than_thos
         assert bool(ends.find_reason()) == is_expected
         if is_expected:
             return
+
+
+def test_what_other_data_gave_is_nothing_to_improve_on() -> None:
+    ends = Ends(Limits(no_improvement=1))
+    ends.open_stage([TrialView(0, {}, (0.9,), "complete", origin="earlier")], ())
+    ends.begin(0)
+    ends.end(0, 0.2)
+    assert not ends.find_reason()
+    ends.begin(1)
+    ends.end(1, 0.1)
+    assert ends.find_reason() == "no improvement by the last 1 trials that ended"
 
 
 def test_a_running_trial_that_is_the_best_is_waited_for() -> None:
