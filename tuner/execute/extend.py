@@ -11,7 +11,7 @@ from tuner.execute.experiment import is_complete
 from tuner.execute.failures import find_failed
 from tuner.execute.stage_run import RETRIED
 from tuner.spec import dump_spec, load_text
-from tuner.spec.search import Narrow, SearchSpec, Stage
+from tuner.spec.search import Limits, Narrow, SearchSpec, Stage
 from tuner.spec.sections import parse_duration
 from tuner.track.ledger import Ledger, StageLedger
 from tuner.track.store import find_store
@@ -92,12 +92,12 @@ def extend_search(
             limits = limits.model_copy(update={"time_s": time_s.apply(limits.time_s, "--time")})
         stages, changed = spec.stages, None
         if max_epochs is not None:
-            stages = (*stages, _lengthen(stages[-1], max_epochs, trials))
+            further = _lengthen(stages[-1], max_epochs, trials)
+            stages, limits = (*stages, further), _allow(limits, further.trials)
         elif trials is not None:
             changed = _choose_stage(spec, ledger, stage_name)
             num_trials = int(trials.apply(changed.trials, "--trials"))
-            if limits.trials is not None:
-                limits = limits.model_copy(update={"trials": limits.trials + num_trials - changed.trials})
+            limits = _allow(limits, num_trials - changed.trials)
             longer = changed.model_copy(update={"trials": num_trials})
             stages = tuple(longer if stage.name == changed.name else stage for stage in stages)
         elif is_complete(spec, ledger):
@@ -145,11 +145,17 @@ def retry_failed(folder: Path, numbers: Sequence[int]) -> tuple[SearchSpec, list
         chosen = [trial for trial in able if not numbers or trial.number in numbers]
         stage = next(stage for stage in spec.stages if stage.name == recorded.name)
         longer = stage.model_copy(update={"trials": stage.trials + len(chosen)})
-        asked = spec.model_copy(update={"stages": tuple(longer if s.name == stage.name else s for s in spec.stages)})
+        stages = tuple(longer if s.name == stage.name else s for s in spec.stages)
+        asked = spec.model_copy(update={"stages": stages, "limits": _allow(spec.limits, len(chosen))})
         with recorded.batch():
             recorded.set(**{RETRIED: [*retried, *(trial.number for trial in chosen)]})
             _record(asked, ledger, stage)
     return asked, [trial.name for trial in chosen]
+
+
+def _allow(limits: Limits, num_trials: int) -> Limits:
+    """Let a search begin more trials than its limit of trials would, if it has one."""
+    return limits if limits.trials is None else limits.model_copy(update={"trials": limits.trials + num_trials})
 
 
 def _lengthen(last: Stage, max_epochs: int, trials: More | None) -> Stage:

@@ -99,6 +99,23 @@ def test_more_trials_raise_the_limit_of_trials_too(tmp_path: Path) -> None:
     assert read_asked(folder).limits.trials == 18
 
 
+def test_longer_trials_raise_the_limit_of_trials_too(tmp_path: Path) -> None:
+    folder = tmp_path / "search"
+    play(open_run(folder, changes=(*NAMED, *RANDOM, "limits.trials=17")))
+    extend(folder, max_epochs=18)
+    play(go_on(folder))
+    assert read_ends(folder) == {"coarse": "complete", "fine": "complete", "fine_to_18": "complete"}
+    assert len(read(folder)) == 19
+
+
+def test_failed_trials_are_tried_again_beyond_the_limit_of_trials(tmp_path: Path) -> None:
+    folder = tmp_path / "search"
+    play_failing(open_run(folder, changes=(*WHOLE, "limits.trials=14")), {"fine-1"})
+    retry_failed(folder, [])
+    play(go_on(folder))
+    assert [trial.again for trial in Ledger.open(folder).stages()[-1].trials()] == [None, None, 1]
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
