@@ -171,6 +171,56 @@ def test_a_run_whose_last_word_was_cut_off_is_settled_by_the_next_mirror(stage: 
     assert run.info.status == "FINISHED"
 
 
+def test_a_trial_that_went_on_between_two_passes_and_waits_again_has_its_epochs(
+    stage: StageLedger, tmp_path: Path
+) -> None:
+    stage.pause(1, 1, "waits")
+    mirror, client = open_mirror(tmp_path)
+    mirror.sync()
+    record(stage, 1, 2)
+    stage.pause(1, 2, "waits again")
+    client.sent.clear()
+    mirror.sync()
+    assert client.sent == {("val_accuracy", 2): 1, ("best_val_accuracy", 2): 1}
+    client.batches.clear()
+    mirror.sync()
+    assert not client.batches
+
+
+def test_the_champion_is_the_model_for_which_the_test_set_was_opened_last(stage: StageLedger, tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path / "one")
+    stages = {}
+    for name in ("final-1", "final-2"):
+        attributes = {"spec": SPEC, "metric": "val_accuracy", "search_id": "a", "final": {}}
+        stages[name] = ledger.begin_stage(name, maximize=True, **attributes)
+        folder = tmp_path / "one" / "artifacts" / name
+        folder.mkdir(parents=True)
+        (folder / "model_card.md").write_text("A model.")
+
+    def open_test(number: int, name: str) -> None:
+        scores = ("accuracy", "top5_accuracy", "superclass_accuracy", "loss", "calibration_error")
+        model = {"trial": f"{name}-0", "sha256": name, "config": {}}
+        outcome = {
+            "test": dict.fromkeys(scores, 0.5),
+            "model": model,
+            "winner": "only-0",
+            "warnings": [],
+            "data": {"train": "hash"},
+        }
+        opening = {"time": "2026-01-01T00:00:00+00:00", "number": number, "outcome": outcome}
+        stages[name].set(openings=[*stages[name].attributes.get("openings", []), opening])
+
+    def find_champion(mirror: Mirror, client: MlflowClient) -> str:
+        mirror.sync()
+        return str(client.get_model_version_by_alias("one", "champion").tags["tuner.trial"])
+
+    held = open_mirror(tmp_path)
+    for number, name in enumerate(["final-1", "final-2", "final-1"], start=1):
+        open_test(number, name)
+        assert find_champion(*held) == f"{name}-0"
+        assert find_champion(*open_mirror(tmp_path)) == f"{name}-0"
+
+
 def test_what_a_server_does_after_it_was_given_up_leaves_nothing_twice(stage: StageLedger, tmp_path: Path) -> None:
     """A server that stood still: every other call is given up, and done once the client has gone on."""
     mirror, client = open_mirror(tmp_path)

@@ -11,7 +11,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,10 +108,12 @@ class Mirror:
         try:
             if settle and self._has_doubts:
                 self._forget()
-            for stage in self._ledger.everything():
+            stages = [(stage, stage.attributes) for stage in self._ledger.everything()]
+            for stage, attributes in stages:
                 if self._experiment_id is None:
-                    self._discover(stage.search, stage.attributes["search_id"])
-                self._sync_stage(stage, settle)
+                    self._discover(stage.search, attributes["search_id"])
+                self._sync_stage(stage, attributes, settle)
+            self._sync_outcomes(stages)
         except LedgerError:
             raise
         except Exception as error:  # a store is SQL, HTTP or a plugin, each with errors of its own
@@ -203,14 +205,12 @@ class Mirror:
             self._runs[key] = _Run(run.info.run_id, None, state if is_right else "")
         self._experiment_id = experiment_id
 
-    def _sync_stage(self, stage: StageLedger, settle: bool) -> None:
-        attributes = stage.attributes
+    def _sync_stage(self, stage: StageLedger, attributes: Mapping[str, Any], settle: bool) -> None:
         parent = self._runs.get((stage.name, None)) or self._create_parent(stage, attributes)
         searched: list[str] | None = None
         for trial in stage.trials():
             run = self._runs.get((stage.name, trial.number))
-            is_settled = not settle if trial.state == "paused" else trial.state != "running"
-            if run is not None and run.state == trial.state and is_settled:
+            if run is not None and run.state == trial.state and _is_settled(trial, run, settle):
                 continue
             if searched is None:
                 searched = [p.name for p in stage.space.parameters if not p.is_constant]
@@ -218,10 +218,6 @@ class Mirror:
         state = "complete" if attributes.get("ended") else "interrupted" if settle else "running"
         if parent.state != state:
             self._end_parent(stage, attributes, parent, state)
-        opened = [opening for opening in attributes.get("openings", []) if "outcome" in opening]
-        if opened and self._outcomes_sent.get(stage.name, 0) != len(opened):
-            self._send_outcome(stage, attributes, parent, opened[-1])
-            self._outcomes_sent[stage.name] = len(opened)
 
     def _create_parent(self, stage: StageLedger, attributes: Mapping[str, Any]) -> _Run:
         keys = ("search_id", "versions", "seed", "git_commit", "git_dirty", "index")
@@ -323,10 +319,24 @@ class Mirror:
         self._client.log_batch(parent.run_id, metrics, tags=tags)
         self._set_status(parent, state, None)
 
+    def _sync_outcomes(self, stages: Sequence[tuple[StageLedger, Mapping[str, Any]]]) -> None:
+        """Send what the test set said; the champion is the model for which it was opened last."""
+        opened = [
+            (stage, attributes, openings)
+            for stage, attributes in stages
+            if (openings := [one for one in attributes.get("openings", []) if "outcome" in one])
+        ]
+        latest = max((openings[-1]["number"] for _, _, openings in opened), default=0)
+        for stage, attributes, openings in opened:
+            if self._outcomes_sent.get(stage.name, 0) != len(openings):
+                self._send_outcome(stage, attributes, openings[-1], is_latest=openings[-1]["number"] == latest)
+                self._outcomes_sent[stage.name] = len(openings)
+
     def _send_outcome(
-        self, stage: StageLedger, attributes: Mapping[str, Any], parent: _Run, opening: Mapping[str, Any]
+        self, stage: StageLedger, attributes: Mapping[str, Any], opening: Mapping[str, Any], *, is_latest: bool
     ) -> None:
-        """Send what the test set said, and register the model; twice is as good as once."""
+        """Send what the test set said, and register the model, the latest as the champion; twice is as good as once."""
+        parent = self._runs[stage.name, None]
         outcome, folder = opening["outcome"], self._folder / "artifacts" / stage.name
         test, model = outcome["test"], outcome["model"]
         self._client.log_artifacts(parent.run_id, str(folder))
@@ -349,7 +359,7 @@ class Mirror:
         }
         about |= {f"config.{name}": str(value) for name, value in model["config"].items()}
         card = (folder / CARD).read_text()
-        register(self._client, stage.search, parent.run_id, "mlflow_model", about, card)
+        register(self._client, stage.search, parent.run_id, "mlflow_model", about, card, is_champion=is_latest)
 
     def _tag_front(self, stage: StageLedger, trials: list[TrialRecord], parent: _Run) -> None:
         """Tag the trials on the Pareto front, and no longer those that left it since a limit ended the stage before."""
@@ -472,6 +482,13 @@ def _batches(trial: TrialRecord, epochs_held: int, objective: str) -> Iterator[l
         batch += metrics
     if batch:
         yield batch
+
+
+def _is_settled(trial: TrialRecord, run: _Run, settle: bool) -> bool:
+    """Tell whether a trial's run, of the same state, needs nothing; one that waits may have trained in between."""
+    if trial.state == "paused":
+        return not settle and run.epochs == len(trial.epochs)
+    return trial.state != "running"
 
 
 def _find_status(state: str) -> str:

@@ -13,14 +13,17 @@ ALIAS = "champion"
 PREFIX = "models:/"
 
 
-def register(client: MlflowClient, name: str, run_id: str, artifact: str, tags: Mapping[str, str], card: str) -> str:
-    """Make a version of a registered model of a run's artifact, once, and give it the alias.
-
-    Returns
-    -------
-    str
-        The version.
-    """
+def register(
+    client: MlflowClient,
+    name: str,
+    run_id: str,
+    artifact: str,
+    tags: Mapping[str, str],
+    card: str,
+    *,
+    is_champion: bool,
+) -> None:
+    """Make a version of a registered model of a run's artifact, once; the champion gets the alias."""
     try:
         client.create_registered_model(name, description=f"What the search {name} chose.")
     except MlflowException:  # it is there already, or nothing that follows works either
@@ -35,8 +38,8 @@ def register(client: MlflowClient, name: str, run_id: str, artifact: str, tags: 
             name, f"runs:/{run_id}/{artifact}", run_id=run_id, tags=dict(tags), description=card
         )
     )
-    client.set_registered_model_alias(name, ALIAS, str(version.version))
-    return str(version.version)
+    if is_champion:
+        client.set_registered_model_alias(name, ALIAS, str(version.version))
 
 
 def fetch_model(address: str, tracking_uri: str, file: str, folder: Path) -> tuple[Path, str]:
