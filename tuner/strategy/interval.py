@@ -112,7 +112,8 @@ def find_limits(name: str, old: Range) -> tuple[float, float]:
     -------
     (float, float)
         Lowest and highest value, both allowed. Where the hyperparameter's own bound is excluded, half of the
-        way to it. The old ends where there is no such hyperparameter, or its values are a list.
+        way to it. The old ends where there is no such hyperparameter, or its values are a list. Of whole numbers a
+        range above 0 stays there: 0 often stands for something else, such as no layer, or what a paper has.
     """
     owner = find_owner(name)
     if owner is None:
@@ -121,6 +122,8 @@ def find_limits(name: str, old: Range) -> tuple[float, float]:
     if domain.kind is None:
         return old.low, old.high
     lowest = -math.inf if domain.low is None else domain.low
+    if isinstance(old, Int | LogInt) and old.low > 0:
+        lowest = max(lowest, 1)
     highest = math.inf if domain.high is None else domain.high
     return (
         _halve(old, lowest, old.low) if domain.is_low_open else lowest,

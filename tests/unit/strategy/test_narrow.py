@@ -111,6 +111,7 @@ class TestRanges:
             ("architecture.simple_cnn.depth", Int(low=2, high=8), lambda v: v, "upper"),
             ("architecture.simple_cnn.kernel_size", Int(low=1, high=7, step=2), lambda v: v, "upper"),
             ("unheard_of", Uniform(low=0.0, high=0.6), lambda v: -v, "lower"),
+            ("architecture.resnet.width", LogInt(low=1, high=64), lambda v: -v, "lower"),  # 0 is the paper's width
         ],
     )
     def test_no_end_moves_past_what_the_hyperparameter_may_be(
@@ -119,6 +120,19 @@ class TestRanges:
         new, reason = narrow_one(name, old, score)
         assert (new.low if side == "lower" else new.high) == (old.low if side == "lower" else old.high)
         assert f"most are near the {side} end, but it may not go further" in reason.text
+
+    @pytest.mark.parametrize(
+        ("name", "old", "low"),
+        [
+            ("architecture.simple_cnn.head", LogInt(low=4, high=2048), 1),  # 0 is no hidden layer
+            ("architecture.simple_cnn.head", Int(low=16, high=512), 1),
+            ("architecture.mobilenet_v2.resolution", Int(low=16, high=64, step=16), 16),  # 0 leaves images as they are
+            ("crop_padding", Int(low=0, high=8), 0),
+        ],
+    )
+    def test_a_range_of_whole_numbers_above_0_stays_there(self, name: str, old: Any, low: int) -> None:
+        new, _ = narrow_one(name, old, lambda v: -v)
+        assert new.low == low
 
     def test_best_values_all_over_a_range_leave_it_alone(self) -> None:
         old = Uniform(low=0.0, high=0.6)
