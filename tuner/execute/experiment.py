@@ -25,6 +25,7 @@ from tuner.spec.search import FinishedSearch, SearchSpec
 from tuner.spec.space import Space
 from tuner.strategy.trial_view import Before, TrialView
 from tuner.track.address import ELSEWHERE
+from tuner.track.best import find_source
 from tuner.track.lease import Lease
 from tuner.track.ledger import Ledger
 from tuner.track.mirror_process import MirrorProcess, NoMirror
@@ -341,7 +342,7 @@ def search_id(ledger: Ledger) -> str:
 
 
 def read_sources(spec: SearchSpec, results: Path) -> dict[str, tuple[TrialView, ...]]:
-    """Read the searches that a search learns from: of each the latest stage in which a trial is complete.
+    """Read the searches that a search learns from: of each the stage that `find_source` names.
 
     Raises
     ------
@@ -350,14 +351,11 @@ def read_sources(spec: SearchSpec, results: Path) -> dict[str, tuple[TrialView, 
     """
     sources = {}
     for i, name in enumerate(spec.warm_start):
-        for stage in reversed(Ledger.open(results / name).stages()):
-            records = stage.trials()
-            if any(record.state == "complete" for record in records):
-                one_objective = spec.objective.model_copy(update={"also": ()})  # the others may not be recorded there
-                sources[name] = view_records(records, one_objective, maximize=stage.maximize)
-                break
-        else:
+        stage = find_source(Ledger.open(results / name).stages())
+        if stage is None:
             raise SearchNotFoundError(f"warm_start[{i}]: search {name!r} has no complete trial yet; finish it first")
+        one_objective = spec.objective.model_copy(update={"also": ()})  # the others may not be recorded there
+        sources[name] = view_records(stage.trials(), one_objective, maximize=stage.maximize)
     return sources
 
 
@@ -373,13 +371,12 @@ def read_before(spec: SearchSpec, results: Path) -> Before | None:
     """
     if not isinstance(spec.space, FinishedSearch):
         return None
-    stages = Ledger.open(results / spec.space.name).stages()
-    records = stages[-1].trials() if stages else []
-    if not any(record.state == "complete" for record in records):
+    stage = find_source(Ledger.open(results / spec.space.name).stages()[-1:])
+    if stage is None:
         raise SearchNotFoundError(
             f"space.from: search {spec.space.name!r} has no complete trial in its last stage yet; finish it first"
         )
-    space = stages[-1].space
+    space, records = stage.space, stage.trials()
     load_text(dump_spec(spec.model_copy(update={"space": space})), f"on the space of search {spec.space.name!r}")
-    views = view_records(records, spec.objective, maximize=stages[-1].maximize)
+    views = view_records(records, spec.objective, maximize=stage.maximize)
     return Before(space, views, read_kinds(records))

@@ -22,7 +22,7 @@ from tuner.spec import load_text
 from tuner.spec.search import Limits, SearchSpec, Stage
 from tuner.spec.space import Scalar
 from tuner.strategy.contenders import draw_baselines, enclose
-from tuner.track.best import rank_trials
+from tuner.track.best import find_source, rank_trials
 from tuner.track.lease import Lease
 from tuner.track.ledger import FINAL, Ledger, StageLedger, TrialRecord
 from tuner.track.store import find_store
@@ -172,7 +172,7 @@ def plan(ledger: Ledger, request: Request) -> tuple[SearchSpec, dict[str, Any]]:
     """
     stages = ledger.stages()
     trials = [(trial, stage) for stage in reversed(stages) for trial in stage.trials()]
-    if not any(trial.state == "complete" for trial, _ in trials):
+    if find_source(stages) is None:
         raise SearchNotFoundError(
             f"search {ledger.search!r} has no complete trial yet; let it go on with tuner run SPEC"
         )

@@ -13,6 +13,7 @@ from tuner.strategy.findings import describe_unfinished
 from tuner.strategy.importance import MIN_TRIALS
 from tuner.strategy.narrow import Narrowing, narrow
 from tuner.strategy.ranking import rank_trials
+from tuner.track.best import find_source
 from tuner.track.ledger import Ledger, StageLedger
 
 MOST_EPOCHS = 100_000  # that a stage may have
@@ -77,7 +78,7 @@ def refine_search(
             f"search {folder.name!r}: of stage {stage.name!r} {num_ranked} trials have ended or wait with a result, "
             f"and {MIN_TRIALS} are needed to narrow its space; let it go on, or name another stage with --stage"
         )
-    if not any(record.state == "complete" for one in stages for record in one.trials()):
+    if find_source(stages) is None:
         raise SearchNotFoundError(
             f"search {folder.name!r} has no complete trial yet, so none that the next search could learn from; let "
             "it go on"

@@ -16,6 +16,26 @@ def rank_trials(trials: Iterable[TrialRecord], *, maximize: bool) -> list[TrialR
     return sorted(finite, key=lambda trial: -trial.value if maximize else trial.value)
 
 
+def find_source(stages: Sequence[StageLedger]) -> StageLedger | None:
+    """Return the stage that whatever follows a search goes on from.
+
+    Parameters
+    ----------
+    stages : sequence of StageLedger
+        In their order.
+
+    Returns
+    -------
+    StageLedger or None
+        The latest in which a trial is complete; if there is none, the latest that has ended and has a result: halving
+        may let nothing come to the last epoch. None if there is none such either.
+    """
+    latest = list(reversed(stages))
+    complete = (stage for stage in latest if any(trial.state == "complete" for trial in stage.trials()))
+    ended = (stage for stage in latest if stage.attributes.get("ended") and rank_trials(stage.trials(), maximize=True))
+    return next(complete, None) or next(ended, None)
+
+
 def find_front(trials: Sequence[TrialRecord], objective: Objective) -> set[int]:
     """Find the Pareto front: the trials with a result that no other beats in every objective.
 

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from tuner.errors import InputError, RunError, SearchNotFoundError
-from tuner.execute.experiment import read_sources
+from tuner.execute.experiment import read_before, read_sources
+from tuner.execute.finalize import Request, plan
 from tuner.execute.notify import Event
 from tuner.execute.placement import Placement
+from tuner.execute.refine import refine_search
 from tuner.execute.search_run import HOPELESS, SearchRun
 from tuner.execute.task import LAST, MODEL, TrialTask
 from tuner.execute.views import view_records
@@ -229,6 +231,29 @@ def test_a_search_to_learn_from_must_be_there(tmp_path: Path) -> None:
     for name, message in (("nowhere", "no search is called 'nowhere'"), ("empty", "has no complete trial yet")):
         with pytest.raises(SearchNotFoundError, match=message):
             read_sources(load_text(SPEC, overrides=[f"warm_start=[{name}]"]), tmp_path)
+
+
+def test_a_search_that_has_ended_is_gone_on_from_even_if_no_trial_came_to_the_last_epoch(tmp_path: Path) -> None:
+    only = "stages={only: {trials: 12, max_epochs: 27, sampler: random, halving: {type: promotion}}}"
+    run = open_run(tmp_path / "short", changes=("name=short", only))
+    follow = {
+        "warm start": lambda: read_sources(load_text(SPEC, overrides=["warm_start=[short]"]), tmp_path),
+        "space": lambda: read_before(load_text(SPEC, overrides=["space={from: short}"]), tmp_path),
+        "refine": lambda: refine_search(tmp_path / "short", "next"),
+        "finalize": lambda: plan(Ledger.open(tmp_path / "short"), Request()),
+    }
+    for _ in range(11):
+        task = run.next_task()
+        assert task is not None
+        run.report(task, measure(task, 1) | {"train_loss": 1.0, "val_loss": 1.0})
+    for attempt in follow.values():
+        with pytest.raises(SearchNotFoundError, match="let it go on|finish it first"):
+            attempt()
+    play(open_run(tmp_path / "short", changes=("name=short", only)))
+    assert read_ends(tmp_path / "short") == {"only": "complete"}
+    assert "complete" not in {state for _, _, _, state, *_ in read(tmp_path / "short")}
+    for attempt in follow.values():
+        assert attempt()
 
 
 @pytest.mark.parametrize("reports", [1, 2, 7, 13, 19, 26, 31, 34])
