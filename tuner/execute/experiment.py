@@ -23,7 +23,7 @@ from tuner.execute.views import read_kinds, view_records
 from tuner.spec import dump_spec, load_text
 from tuner.spec.search import FinishedSearch, SearchSpec
 from tuner.spec.space import Space
-from tuner.strategy.trial_view import Before, TrialView
+from tuner.strategy.trial_view import STAGE_BEFORE, Before, TrialView
 from tuner.track.address import ELSEWHERE
 from tuner.track.best import find_source
 from tuner.track.lease import Lease
@@ -126,9 +126,10 @@ def run_search(spec: SearchSpec, around: Surroundings, watcher: Watcher, *, trai
             if not (folder / _MIRRORED).exists():  # the machine died before the images were whole
                 mirror_rest(spec, folder, around, watcher)
             return "complete"
-        before = read_before(spec, around.results)
-        sources = {} if ledger.stages() else read_sources(spec, around.results)  # the ledger has what was taken
-        left_by = lease.left_by if ledger.stages() else None
+        has_begun = bool(ledger.stages())  # then the ledger has what was taken of other searches
+        before = None if has_begun else read_before(spec, around.results)
+        sources = {} if has_begun else read_sources(spec, around.results)
+        left_by = lease.left_by if has_begun else None
         find = functools.partial(find_end, ledger)
         with notifying(spec, around.webhook, find, watcher.say, left_by) as tell:
             return run_stages(
@@ -378,5 +379,7 @@ def read_before(spec: SearchSpec, results: Path) -> Before | None:
         )
     space, records = stage.space, stage.trials()
     load_text(dump_spec(spec.model_copy(update={"space": space})), f"on the space of search {spec.space.name!r}")
+    asked = load_text(stage.attributes["asked"], f"the ledger of search {spec.space.name!r}")
+    is_alike = (asked.data, asked.objective.metric) == (spec.data, spec.objective.metric)
     views = view_records(records, spec.objective, maximize=stage.maximize)
-    return Before(space, views, read_kinds(records))
+    return Before(space, views, read_kinds(records), STAGE_BEFORE if is_alike else spec.space.name)

@@ -21,12 +21,14 @@ from tuner.spec.search import SearchSpec, Stage
 from tuner.spec.space import Space
 from tuner.strategy.ends import Ends
 from tuner.strategy.findings import describe_unfinished
+from tuner.strategy.narrow import carry
 from tuner.strategy.stage_search import derive_stage_seed, find_space
 from tuner.strategy.trial_view import Before, TrialView
-from tuner.strategy.warm_start import choose_trials, write_warm_start
+from tuner.strategy.warm_start import choose_trials, read_trials, write_trials
 from tuner.track.ledger import TENSORBOARD, Ledger, StageLedger
 
 KEEP_TIME_EVERY_S = 5.0  # what a search that is killed forgets of its time
+TAKEN_OVER = "taken_over"  # the attribute of a first stage: trials of the search that its space comes from
 HOPELESS = 3  # when the first trials all fail, the fault is not theirs
 
 
@@ -80,7 +82,7 @@ class SearchRun:
     placement : Placement
         What each trial gets.
     before : Before or None
-        The search that the space comes from, if it comes from one.
+        The search that the space of a search that has not begun comes from, if it comes from one.
     provenance : mapping
         Versions, commit and the like, recorded with every stage.
     say : function
@@ -382,6 +384,11 @@ class SearchRun:
         if self._index == 0:
             self._check_first(space)
             chosen = [choose_trials(name, trials, space) for name, trials in self._sources.items()]
+        taken_over: dict[str, Any] = {}
+        if self._index == 0 and before is not None and stage.narrow is not None:
+            # of the search that the space comes from, which may be gone or another when this one goes on
+            before = dataclasses.replace(before, trials=carry(before.trials, space, ""))
+            taken_over[TAKEN_OVER] = {"origin": before.origin, "trials": write_trials(before.trials)}
         ledger = self._ledger.begin_stage(
             stage.name,
             maximize=self.spec.objective.mode == "max",
@@ -390,7 +397,8 @@ class SearchRun:
             seed=self.spec.seed,
             spec=dump_spec(own),
             asked=dump_spec(self.spec),
-            warm_start=write_warm_start(chosen),
+            warm_start=[write_trials(trials) for trials in chosen],
+            **taken_over,
             narrowing=[dataclasses.asdict(reason) for reason in reasons],
             **self._provenance,
         )
@@ -409,6 +417,8 @@ class SearchRun:
         return run
 
     def _resume(self, stage: Stage, ledger: StageLedger, before: Before | None) -> StageRun:
+        if (taken := ledger.attributes.get(TAKEN_OVER)) is not None:
+            before = Before(ledger.space, read_trials(taken["trials"]), origin=taken["origin"])
         run = self._open(stage, ledger.space, ledger, before)
         if not run.search.is_over:
             # a limit may have ended it before; limits, resources and tracking may be others now

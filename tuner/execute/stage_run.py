@@ -23,7 +23,7 @@ from tuner.strategy.ends import Ends
 from tuner.strategy.halving import Decision
 from tuner.strategy.stage_search import StageSearch
 from tuner.strategy.trial_view import Before, State
-from tuner.strategy.warm_start import read_warm_start
+from tuner.strategy.warm_start import read_trials
 from tuner.track.artifacts import write_artifacts
 from tuner.track.ledger import End, StageLedger, TrialRecord
 
@@ -115,7 +115,7 @@ class StageRun:
             num_objectives=1 + len(objective.also),
             first=first,
             repeats=manner.repeats,
-            warm_start=read_warm_start(ledger.attributes.get("warm_start", [])),
+            warm_start=[read_trials(trials) for trials in ledger.attributes.get("warm_start", [])],
             order=list_events(records),
             num_again=len(retried),
         )

@@ -21,7 +21,7 @@ from tuner.strategy.pareto import FrontRule
 from tuner.strategy.prior import Belief
 from tuner.strategy.rules import EqualCostRule, ForecastRule, MedianRule, PromiseRule, RankRule, Room, Rule
 from tuner.strategy.sampler import FirstThen, Kind, Sampler, build_sampler, choose_kind
-from tuner.strategy.trial_view import Before, State, TrialView
+from tuner.strategy.trial_view import STAGE_BEFORE, Before, State, TrialView
 from tuner.strategy.warm_start import MOST_TRIED
 
 MODELLING = ("gp", "tpe")  # the samplers that try the middle of the space first, where nothing better is known
@@ -99,7 +99,8 @@ class StageSearch:
         self.space = space
         recorded = tuple(trials)
         earlier = before.trials if before is not None and stage.narrow is not None else ()
-        carried = (*itertools.chain.from_iterable(warm_start), *carry(earlier, space))
+        origin = STAGE_BEFORE if before is None else before.origin
+        carried = (*itertools.chain.from_iterable(warm_start), *carry(earlier, space, origin))
         num_warm = min(MOST_TRIED, max(1, stage.trials // 8 // max(1, len(warm_start))))
         warm = [trial.config for trials in warm_start for trial in trials[:num_warm]]
         first = [*first, *warm, *incumbents(earlier, space, min(INCUMBENTS, max(1, stage.trials // 8)))]

@@ -97,8 +97,12 @@ class Before:
         Its trials.
     kinds : mapping from int to str
         By the trials' numbers, which shape their learning curves have, as far as that is known.
+    origin : str
+        What its trials are marked with where they are carried over: STAGE_BEFORE, or the name of a search whose values
+        mean something else.
     """
 
     space: Space
     trials: tuple[TrialView, ...]
     kinds: Mapping[int, Kind] = dataclasses.field(default_factory=dict)
+    origin: str = STAGE_BEFORE

@@ -1,6 +1,6 @@
 """What a search takes from earlier ones."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,29 +40,33 @@ def choose_trials(name: str, trials: Sequence[TrialView], space: Space) -> tuple
     return tuple(ranked[place] for place in (*range(num_best), *places))
 
 
-def write_warm_start(chosen: Iterable[tuple[TrialView, ...]]) -> list[list[dict[str, Any]]]:
-    """Turn what was chosen into what JSON can hold, for the ledger: the searches it is from may be gone later."""
+def write_trials(trials: Iterable[TrialView]) -> list[dict[str, Any]]:
+    """Turn trials into what JSON can hold, for the ledger: the search that they are from may be gone later."""
     return [
-        [
-            {
-                "search": trial.origin,
-                "number": trial.number,
-                "config": dict(trial.config),
-                "values": trial.values,
-                "state": trial.state,
-            }
-            for trial in trials
-        ]
-        for trials in chosen
+        {
+            "search": trial.origin,
+            "number": trial.number,
+            "config": dict(trial.config),
+            "values": trial.values,
+            "state": trial.state,
+            "also": trial.also,
+            "cost": trial.cost,
+        }
+        for trial in trials
     ]
 
 
-def read_warm_start(recorded: Iterable[Iterable[dict[str, Any]]]) -> list[tuple[TrialView, ...]]:
-    """Turn what the ledger has back into trials; the inverse of `write_warm_start`."""
-    return [
-        tuple(
-            TrialView(entry["number"], entry["config"], tuple(entry["values"]), entry["state"], entry["search"])
-            for entry in trials
+def read_trials(recorded: Iterable[Mapping[str, Any]]) -> tuple[TrialView, ...]:
+    """Turn what the ledger has back into trials; the inverse of `write_trials`."""
+    return tuple(
+        TrialView(
+            entry["number"],
+            entry["config"],
+            tuple(entry["values"]),
+            entry["state"],
+            entry["search"],
+            tuple(tuple(values) for values in entry.get("also", ())),
+            entry.get("cost", 1.0),
         )
-        for trials in recorded
-    ]
+        for entry in recorded
+    )

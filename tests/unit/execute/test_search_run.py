@@ -226,6 +226,43 @@ def test_what_was_learnt_from_another_search_is_recorded_and_needed_no_more(tmp_
     assert read(tmp_path / "halved") == read(tmp_path / "whole")
 
 
+def test_what_a_space_was_narrowed_by_is_recorded_and_needed_no_more(tmp_path: Path) -> None:
+    changes = ("space={from: earlier}", "stages.coarse.narrow={keep: 0.5}")
+    play(open_run(tmp_path / "earlier", changes=("name=earlier",)))
+    before = read_before(load_text(SPEC, overrides=changes), tmp_path)
+    whole = open_run(tmp_path / "whole", changes=changes, before=before)
+    num_carried = sum(trial.is_carried for trial in whole._run.search.history)
+    assert num_carried > 2
+    play(whole)
+    run = open_run(tmp_path / "halved", changes=changes, before=before)
+    for _ in range(4):
+        task = run.next_task()
+        assert task is not None
+        epoch = task.epochs_recorded + 1
+        while run.report(task, measure(task, epoch)):
+            epoch += 1
+    again = open_run(tmp_path / "halved", changes=changes)  # the earlier search may be gone by now
+    assert sum(trial.is_carried for trial in again._run.search.history) == num_carried
+    play(again)
+    assert read(tmp_path / "halved") == read(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("other", "is_foreign"),
+    [((), False), (("objective=val_loss",), True), (("data={name: digits, validation: 0.3}",), True)],
+)
+def test_values_of_another_metric_or_other_data_are_not_taken_for_ones_own(
+    tmp_path: Path, other: tuple[str, ...], *, is_foreign: bool
+) -> None:
+    play(open_run(tmp_path / "earlier", changes=("name=earlier",)))
+    changes = ("space={from: earlier}", "stages.coarse.narrow={keep: 0.5}", *other)
+    before = read_before(load_text(SPEC, overrides=changes), tmp_path)
+    run = open_run(tmp_path / "next", changes=changes, before=before)
+    assert {trial.is_foreign for trial in run._run.search.history if trial.is_carried} == {is_foreign}
+    again = open_run(tmp_path / "next", changes=changes)
+    assert {trial.is_foreign for trial in again._run.search.history if trial.is_carried} == {is_foreign}
+
+
 def test_a_search_to_learn_from_must_be_there(tmp_path: Path) -> None:
     open_run(tmp_path / "empty")
     for name, message in (("nowhere", "no search is called 'nowhere'"), ("empty", "has no complete trial yet")):
@@ -247,7 +284,7 @@ def test_a_search_that_has_ended_is_gone_on_from_even_if_no_trial_came_to_the_la
         assert task is not None
         run.report(task, measure(task, 1) | {"train_loss": 1.0, "val_loss": 1.0})
     for attempt in follow.values():
-        with pytest.raises(SearchNotFoundError, match="let it go on|finish it first"):
+        with pytest.raises(SearchNotFoundError, match=r"let it go on|finish it first"):
             attempt()
     play(open_run(tmp_path / "short", changes=("name=short", only)))
     assert read_ends(tmp_path / "short") == {"only": "complete"}

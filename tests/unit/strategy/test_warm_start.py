@@ -18,7 +18,7 @@ from tuner.strategy.ranking import rank_trials
 from tuner.strategy.sampler import Kind, build_sampler
 from tuner.strategy.stage_search import StageSearch
 from tuner.strategy.trial_view import STAGE_BEFORE, TrialView
-from tuner.strategy.warm_start import MOST_TAKEN, choose_trials, read_warm_start, write_warm_start
+from tuner.strategy.warm_start import MOST_TAKEN, choose_trials, read_trials, write_trials
 
 FLAT = Space((Parameter("x", Uniform(low=0, high=1)), Parameter("y", Uniform(low=0, high=1))))
 
@@ -52,7 +52,7 @@ class TestChoice:
     def test_what_the_ledger_has_of_it_is_the_same(self, data: st.DataObject) -> None:
         space = data.draw(spaces())
         chosen = [choose_trials(name, data.draw(pasts(space)), space) for name in ("one", "other")]
-        assert read_warm_start(json.loads(json.dumps(write_warm_start(chosen)))) == chosen
+        assert [read_trials(json.loads(json.dumps(write_trials(trials)))) for trials in chosen] == chosen
 
     def test_what_lies_outside_the_space_is_left(self) -> None:
         small = Space((Parameter("x", Uniform(low=0, high=0.5)), FLAT["y"]))
