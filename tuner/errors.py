@@ -13,6 +13,7 @@ TunerError                      anything that tuner itself explains to the user
     ├── OutOfMemoryError        a training does not fit into its device's memory
     ├── ClusterError            Ray cannot be started or was lost
     │   └── GaveUpError         Ray Tune ended before the search did
+    ├── LostWorkerError         a worker of those that train one trial together died
     ├── LedgerError             the record cannot be read or written
     ├── SealedSplitError        a test split is asked for and its opening is not on record
     └── TrackingError           MLflow cannot be reached
@@ -76,6 +77,10 @@ class ClusterError(RunError):
 
 class GaveUpError(ClusterError):
     """Ray Tune ended before the search did, on a cluster that may be whole."""
+
+
+class LostWorkerError(RunError):
+    """A worker of those that train one trial together died."""
 
 
 class LedgerError(RunError):

@@ -1,16 +1,18 @@
 """One trial trained by several workers through Ray Train, on CPUs with gloo."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
-from tuner.errors import RunError
+from tuner.errors import LostWorkerError, RunError
 from tuner.execute.cluster import connected
 from tuner.execute.distributed import SCRATCH, train_together
 from tuner.execute.task import LAST, MODEL, TrialTask
@@ -105,3 +107,14 @@ def test_what_a_worker_fails_with_is_told(tmp_path: Path, cache: Path) -> None:
     config: dict[str, Scalar] = {"architecture.simple_cnn.batch_norm": True, "batch_size": 3}
     with pytest.raises(RunError, match=r"2 workers together: .*batch normalisation needs at least 2 images a batch"):
         list(train_together(make_task(tmp_path, cache, **config)))
+
+
+@pytest.mark.usefixtures("ray_of_two")
+def test_a_worker_that_dies_is_told_from_a_training_that_fails(tmp_path: Path, cache: Path) -> None:
+    task = dataclasses.replace(make_task(tmp_path, cache), max_epochs=200)
+    epochs = train_together(task)
+    assert next(epochs)["epoch"] == 1
+    workers = [process for process in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in str(process.cmdline())]
+    workers[-1].kill()
+    with pytest.raises(LostWorkerError, match="2 workers together: one of them died"):
+        list(epochs)

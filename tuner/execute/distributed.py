@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import shutil
 from collections.abc import Mapping
 from threading import Thread
@@ -12,7 +13,7 @@ import torch
 from ray.train import RunConfig, ScalingConfig, get_context
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from tuner.errors import RunError
+from tuner.errors import LostWorkerError, RunError
 from tuner.execute.remote import Remote
 from tuner.execute.task import Epochs, TrialTask
 from tuner.execute.trial import train_alone
@@ -20,6 +21,7 @@ from tuner.train.run import use_threads
 from tuner.train.workers import Workers
 
 SCRATCH = "together"  # in a trial's folder: Ray Train's own files; nothing in it is needed again
+_UNREACHED = re.compile("Connection (closed|reset) by peer")  # as gloo says it
 LISTEN_S = 1.0  # how often a trial that waits for an epoch looks whether its workers are still there
 
 
@@ -54,6 +56,8 @@ def train_together(task: TrialTask) -> Epochs:
 
     Raises
     ------
+    LostWorkerError
+        If a worker dies.
     RunError
         If the workers fail.
 
@@ -75,7 +79,8 @@ def train_together(task: TrialTask) -> Epochs:
                 exchange.answer.remote(True)
                 coming = exchange.take.remote()
         if failures:
-            raise RunError(f"{task.workers} workers together: {_explain(failures[0])}")
+            problem = blame(failures[0], task.workers)
+            raise problem
     finally:
         exchange.answer.remote(False)
         fitting.join()
@@ -128,8 +133,36 @@ def _train_share(config: dict[str, Any]) -> None:
                 return
 
 
-def _explain(error: BaseException) -> str:
-    """Return the worker's own error, which Ray Train wraps, in one line."""
-    own = getattr(error, "worker_failures", None)
-    first = next(iter(own.values())) if own else error
-    return " ".join(str(first).split())[:2000]
+def blame(error: BaseException, num_workers: int) -> RunError:
+    """Say what several workers failed of.
+
+    Parameters
+    ----------
+    error : BaseException
+        Ray Train's, which holds the workers' own.
+    num_workers : int
+        How many they are.
+
+    Returns
+    -------
+    RunError
+        Caused by a worker's own error, if one has any; otherwise a LostWorkerError: one of them died, and what the
+        others have is that they no longer reach it.
+    """
+    failures: list[BaseException] = [*getattr(error, "worker_failures", {}).values()] or [error]
+    own = next((one for one in failures if not _is_of_a_lost_worker(one)), None)
+    if own is None:
+        return LostWorkerError(f"{num_workers} workers together: one of them died: {_shorten(failures[-1])}")
+    blamed = RunError(f"{num_workers} workers together: {_shorten(own)}")
+    blamed.__cause__ = own
+    return blamed
+
+
+def _is_of_a_lost_worker(error: BaseException) -> bool:
+    """Tell whether an error is Ray's or of the connection between workers, rather than of the training."""
+    is_of_connection = isinstance(error, torch.distributed.DistError) or _UNREACHED.search(str(error)) is not None
+    return type(error).__module__.startswith("ray.") or is_of_connection
+
+
+def _shorten(error: BaseException) -> str:
+    return " ".join(str(error).split())[:2000]

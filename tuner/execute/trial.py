@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from tuner.errors import LostWorkerError
 from tuner.execute.checkpoints import reached
 from tuner.execute.task import LAST, MODEL, Epochs, TrainFunction, TrialTask
 
@@ -134,7 +135,8 @@ class TrialActor(tune.Trainable):
                 gc.freeze()  # what every trial needs stays: to look through it after each trial takes 50 ms
             return {"measured": None}
         except Exception as error:
-            if is_devices_fault(error) or (self._is_warm_up and is_machines_fault(error)):
+            is_process_lost = is_devices_fault(error) or isinstance(error, LostWorkerError)
+            if is_process_lost or (self._is_warm_up and is_machines_fault(error)):
                 raise  # for Tune to start it again in a new process, on any machine, as often as if it had died
             failed = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
             return {**failed, "host": socket.gethostname(), "is_machines_fault": is_machines_fault(error)}
