@@ -2,6 +2,7 @@
 
 import abc
 import contextlib
+import errno
 import fcntl
 import json
 import math
@@ -123,6 +124,8 @@ class FileBackend(BatchingBackend, JournalFileBackend):
 def open_journal(path: Path) -> tuple[JournalStorage, FileBackend]:
     """Open a ledger's file, or begin one, and mend an end that a kill or a full disk cut off.
 
+    What may only be read is opened as it is.
+
     Parameters
     ----------
     path : Path
@@ -135,11 +138,7 @@ def open_journal(path: Path) -> tuple[JournalStorage, FileBackend]:
     """
     lock = KernelLock(path.with_name(path.name + ".lock"))
     try:
-        lock.acquire()
-        try:
-            _cut_torn_line(path)
-        finally:
-            lock.release()
+        _mend(path, lock)
         backend = FileBackend(str(path), lock_obj=lock)
         return JournalStorage(backend), backend
     except OSError as error:
@@ -151,6 +150,22 @@ def open_journal(path: Path) -> tuple[JournalStorage, FileBackend]:
         raise LedgerError(
             f"{path}: the ledger is damaged ({error}); restore it from a copy, or start over with --fresh"
         ) from error
+
+
+def _mend(path: Path, lock: KernelLock) -> None:
+    """Cut off what was not written whole, unless the ledger is somebody else's, to be read.
+
+    Raises
+    ------
+    OSError
+        If the file or its lock cannot be had.
+    """
+    try:
+        with get_lock_file(lock):
+            _cut_torn_line(path)
+    except OSError as error:
+        if error.errno not in {errno.EACCES, errno.EROFS} or not path.exists():
+            raise
 
 
 def _cut_torn_line(path: Path) -> None:

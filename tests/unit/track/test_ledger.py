@@ -1,6 +1,8 @@
 """The ledger: what is written is what is read, whatever happened in between."""
 
+import errno
 import math
+import os
 import resource
 import signal
 from pathlib import Path
@@ -10,6 +12,7 @@ from optuna.study import StudyDirection
 
 from tuner.errors import LedgerError, SearchNotFoundError
 from tuner.spec import load_text
+from tuner.track.journal import KernelLock
 from tuner.track.ledger import Ledger, StageLedger
 from tuner.track.store import JOURNAL
 
@@ -92,6 +95,24 @@ def test_a_line_that_a_kill_cut_off_is_dropped_and_writing_goes_on(tmp_path: Pat
     assert [trial.seed for trial in stage.trials()] == [0]
     stage.start(space, CONFIG, seed=2)
     assert [trial.seed for trial in reopen(tmp_path / "one").trials()] == [0, 2]
+
+
+@pytest.mark.parametrize("why", [errno.EACCES, errno.EROFS])
+def test_a_ledger_that_one_may_only_read_is_read_and_not_written(
+    tmp_path: Path, why: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = begin(tmp_path / "one")
+    space = load_text(SPEC).space
+    stage.start(space, CONFIG, seed=3)
+
+    def refuse(self: KernelLock) -> bool:
+        raise OSError(why, os.strerror(why))
+
+    monkeypatch.setattr(KernelLock, "acquire", refuse)
+    stage = reopen(tmp_path / "one")
+    assert [trial.seed for trial in stage.trials()] == [3]
+    with pytest.raises(LedgerError, match=f"cannot be written .{os.strerror(why)}"):
+        stage.start(space, CONFIG, seed=4)
 
 
 def test_a_damaged_ledger_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
