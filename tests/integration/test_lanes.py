@@ -176,3 +176,17 @@ def test_a_search_goes_on_by_itself_where_ray_tune_gives_up(
     assert {trial.state for trial in trials} == {"complete"}
     assert all([epoch["epoch"] for epoch in trial.epochs] == [1, 2] for trial in trials)
     assert sum("Ray Tune gave up" in line and line.endswith("going on with it") for line in watched.lines) == 1
+
+
+def test_a_search_that_was_interrupted_does_not_go_on_where_ray_tune_gives_up(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: Lanes, trial: Any, result: dict[str, Any]) -> str:
+        self.run.interrupt()
+        raise RuntimeError("Caught unexpected exception: RPC error: CANCELLED")
+
+    monkeypatch.setattr(Lanes, "on_result", interrupt)
+    watched = Watched()
+    spec = load_text(SPEC)
+    assert run_search(spec, Surroundings(tmp_path, cache), watched, train=make_sleeper()) == "interrupted"
+    assert not [line for line in watched.lines if "Ray Tune gave up" in line]

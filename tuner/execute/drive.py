@@ -79,7 +79,8 @@ def drive(run: SearchRun, placement: Placement, scratch: Path, train: TrainFunct
         try:
             ray_tuner.fit()
         except (RayError, tune.TuneError) as error:
-            run.error = run.error or GaveUpError(f"Ray Tune gave up: {error}; all is recorded: run the same again")
+            if not run.stop_reason:  # otherwise it ends as it was told to, with what Ray Tune has no more part in
+                run.error = run.error or GaveUpError(f"Ray Tune gave up: {error}; all is recorded: run the same again")
     shutil.rmtree(scratch, ignore_errors=True)
     if run.error is not None:
         raise run.error
