@@ -52,6 +52,23 @@ def test_a_file_comes_back_as_it_was_sent_and_is_never_there_by_half(results: Pa
     assert remote.under("others").list() == {}
 
 
+def test_a_file_that_another_machine_has_sent_anew_is_fetched_though_it_is_no_longer(
+    results: Path, tmp_path: Path
+) -> None:
+    remote = read_remote(results)
+    assert remote is not None
+    own, here = remote.under("anew"), tmp_path / "here"
+    for content in ("first", "later"):
+        (tmp_path / "model.pt").write_text(content)
+        own.send(tmp_path / "model.pt", "best/model.pt")
+        own.fetch_all(here)
+        assert (here / "best/model.pt").read_text() == content
+        fetched = (here / "best/model.pt").stat()
+        own.fetch_all(here)
+        assert (here / "best/model.pt").stat().st_ino == fetched.st_ino, "what is the same is left"
+        time.sleep(1.1)  # a store tells the time in seconds
+
+
 def test_a_store_that_is_not_there_is_said_at_once_and_without_its_secrets(
     bucket: Bucket, tuner: Tuner, tmp_path: Path
 ) -> None:

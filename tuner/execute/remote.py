@@ -8,6 +8,7 @@ folder is needed again.
 
 import contextlib
 import hashlib
+import os
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -94,11 +95,19 @@ class Remote:
         return True
 
     def fetch_all(self, folder: Path) -> None:
-        """Fetch all files that are not in a folder, or are of another size there."""
-        for name, size in self.list().items():
+        """Fetch all files that are not in a folder, or of another size or time there; what was fetched has its time.
+
+        Raises
+        ------
+        RunError
+            If the store or the folder fails.
+        """
+        for name, entry in self._list_entries().items():
             path = folder / name
-            if not path.exists() or path.stat().st_size != size:
+            known = path.stat() if path.exists() else None
+            if known is None or (known.st_size, known.st_mtime_ns) != (entry.size, entry.mtime_ns):
                 self.fetch(name, path)
+                os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
 
     def list(self) -> dict[str, int]:
         """Return the size in bytes of every file, in its folders too, by its path from here.
@@ -108,10 +117,12 @@ class Remote:
         RunError
             If the store cannot be read.
         """
+        return {name: entry.size for name, entry in self._list_entries().items()}
+
+    def _list_entries(self) -> dict[str, fs.FileInfo]:
         with self._explained("read"):
             entries = self.system.get_file_info(fs.FileSelector(self.root, allow_not_found=True, recursive=True))
-        files = [entry for entry in entries if entry.type == fs.FileType.File]
-        return {entry.path.removeprefix(f"{self.root}/"): entry.size for entry in files}
+        return {entry.path.removeprefix(f"{self.root}/"): entry for entry in entries if entry.type == fs.FileType.File}
 
     def delete(self, *names: str) -> None:
         """Delete files that may be there.
