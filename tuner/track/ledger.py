@@ -257,9 +257,7 @@ class StageLedger:
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         attributes = trial.user_attrs
         epochs = sorted(key for key in attributes if key.startswith(_EPOCH))
-        paused = attributes.get("paused", {"epoch": 0})
-        now = {"state": "paused", "reason": paused["reason"]} if paused["epoch"] == len(epochs) > 0 else None
-        ended = attributes.get("ended") or now or {"state": "running", "reason": ""}
+        ended = _find_state(attributes, len(epochs))
         return TrialRecord(
             stage=self.name,
             number=trial.number,
@@ -395,11 +393,21 @@ def read_attributes(trial: FrozenTrial) -> dict[str, Scalar]:
     """
     attributes = trial.user_attrs
     epochs = sorted(key for key in attributes if key.startswith(_EPOCH))
-    ended = attributes.get("ended") or {"state": "paused" if "paused" in attributes else "running", "reason": ""}
+    ended = _find_state(attributes, len(epochs))
     plain = {"state": ended["state"], "reason": ended["reason"], "seed": attributes["seed"]}
     plain |= {"diagnosis": ended["diagnosis"]["kind"]} if ended.get("diagnosis") else {}
     plain |= {f"execution.{name}": value for name, value in attributes.get("execution", {}).items()}
     return plain | (attributes[epochs[-1]] if epochs else {})
+
+
+def _find_state(attributes: Mapping[str, Any], num_epochs: int) -> dict[str, Any]:
+    """Return a trial's end; else that it waits, if it has trained no further since, or runs."""
+    paused = attributes.get("paused", {"epoch": 0})
+    if "ended" in attributes:
+        return dict(attributes["ended"])
+    if paused["epoch"] == num_epochs > 0:
+        return {"state": "paused", "reason": paused["reason"]}
+    return {"state": "running", "reason": ""}
 
 
 def _as_optuna(distribution: Distribution) -> BaseDistribution:

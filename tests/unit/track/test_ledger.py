@@ -13,7 +13,7 @@ from optuna.study import StudyDirection
 from tuner.errors import LedgerError, SearchNotFoundError
 from tuner.spec import load_text
 from tuner.track.journal import KernelLock
-from tuner.track.ledger import Ledger, StageLedger
+from tuner.track.ledger import Ledger, StageLedger, read_attributes
 from tuner.track.store import JOURNAL
 
 SPEC = """\
@@ -79,6 +79,18 @@ def test_epochs_stay_in_order_past_ten(tmp_path: Path) -> None:
     trial = reopen(tmp_path / "one").trials()[0]
     assert [measured["epoch"] for measured in trial.epochs] == list(range(1, 13))
     assert trial.values == tuple(epoch / 100 for epoch in range(1, 13))
+
+
+def test_a_trial_that_waited_and_goes_on_runs_in_the_eyes_of_all(tmp_path: Path) -> None:
+    stage = begin(tmp_path / "one")
+    number = stage.start(load_text(SPEC).space, CONFIG, seed=0)
+    for epoch, state in ((1, "paused"), (2, "running")):
+        stage.record_epoch(number, epoch, {"epoch": epoch}, 0.3)
+        if state == "paused":
+            stage.pause(number, epoch, "waits")
+        (trial,) = reopen(tmp_path / "one").trials()
+        (optuna,) = stage._storage.get_all_trials(stage._study_id)
+        assert (trial.state, read_attributes(optuna)["state"]) == (state, state)
 
 
 @pytest.mark.parametrize("kept", [1, 20, 60])
