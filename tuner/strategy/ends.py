@@ -53,7 +53,7 @@ class Ends:
     @property
     def may_begin(self) -> bool:
         """Whether one more trial may begin."""
-        return self.may_train and self._num_begun < self._most_trials
+        return self.may_train and self.num_trials_left > 0
 
     def open_stage(self, carried: Iterable[TrialView], trials: Iterable[TrialView]) -> None:
         """Begin a stage, or go on with it.
@@ -120,6 +120,11 @@ class Ends:
     def pause(self, number: int) -> None:
         """Count that a trial waits: it has no epoch under way."""
         self._under_way.discard(number)
+
+    @property
+    def num_trials_left(self) -> float:
+        """How many trials may still begin; infinite without a limit."""
+        return max(0, self._most_trials - self._num_begun)
 
     @property
     def num_epochs_left(self) -> float:

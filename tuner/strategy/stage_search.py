@@ -116,6 +116,10 @@ class StageSearch:
         if kind == "grid":  # which ends the stage when it is done
             most = (space.count_points() or stage.trials) + num_again
             self.stage = stage.model_copy(update={"trials": min(stage.trials, most)})
+        self._ends = ends or Ends(Limits())
+        self._ends.open_stage(carried, recorded)
+        most_trials = min(self.stage.trials, len(recorded) + self._ends.num_trials_left)
+        self._within_limits = self.stage.model_copy(update={"trials": most_trials})
         if not belief.is_empty:
             self.choices += f"; it heeds what is guessed of {', '.join(belief.guesses)}"
         stage_rungs = find_rungs(stage.halving, stage.max_epochs)
@@ -136,13 +140,11 @@ class StageSearch:
             rule=rule,
             is_pausing=pauses,
             sign=sign,
-            audit=find_audit(self.stage),
+            audit=find_audit(self._within_limits),
             seed=own_seed,
         )
-        self._plan = plan_epochs(self.stage)
+        self._plan = plan_epochs(self._within_limits)
         self._choice: tuple[int, int | None] | None = None
-        self._ends = ends or Ends(Limits())
-        self._ends.open_stage(carried, recorded)
         group = "architecture" if stage.halving is not None and stage.halving.peers == "architecture" else ""
         self.history = History(carried, rungs=stage_rungs, group=group)
         for trial in _in_order(recorded, order):
@@ -167,16 +169,12 @@ class StageSearch:
     @property
     def is_over(self) -> bool:
         """Whether all trials have ended, but for those that would wait for ever."""
-        return self.num_running == 0 and not self._is_due and self._choose() is None
+        return self.num_running == 0 and len(self.views) >= self.stage.trials and self._choose() is None
 
     @property
     def is_stuck(self) -> bool:
         """Whether trials wait that will not be gone on with, and nothing else trains."""
         return self.num_running == 0 and bool(self.history.paused) and not self.has_next
-
-    @property
-    def _is_due(self) -> bool:
-        return len(self.views) < self.stage.trials
 
     @property
     def may_try_again(self) -> bool:
@@ -259,11 +257,12 @@ class StageSearch:
     def _find_room(self, judged: int | None = None) -> Room:
         """Say what may still be spent, by a free worker or by a trial that is judged.
 
-        A stage of so many trials is to train about as many epochs as halving by ranks would, unless the search has
-        fewer left. Whatever promises most is trained, until no more than enough is left of that beside the first epochs
-        of trials that have not begun; these all begin then, and what is left is for the best of all. What audited
-        trials train past the first rung comes on top, or they would take it from those that promise most. So does what
-        is needed, one trial after the other, until one has come to its end.
+        A stage of so many trials, but for those that the limit of trials lets not begin, is to train about as many
+        epochs as halving by ranks would, unless the search has fewer left. Whatever promises most is trained, until no
+        more than enough is left of that beside the first epochs of trials that have not begun; these all begin then,
+        and what is left is for the best of all. What audited trials train past the first rung comes on top, or they
+        would take it from those that promise most. So does what is needed, one trial after the other, until one has
+        come to its end.
 
         Of a limit of time each worker has its own share, which it can take from no other.
         """
@@ -274,11 +273,12 @@ class StageSearch:
         done = [len(self.views[number].values) for number in self.history.running if number != judged]
         num_workers, lacking = 1 + len(done), last - max(done, default=-math.inf)
         most = self._plan + min(MORE_TRAININGS, num_workers) * (last - first_rung) + on_top
-        to_begin = max(0, self.stage.trials - len(self.views)) * first_rung
+        num_due = max(0, self._within_limits.trials - len(self.views))
+        to_begin = num_due * first_rung
         is_cut_short = most > min(left, in_time) + spent
         needed = self._count_needed(judged)
         has_complete = any(map(math.isfinite, self.history.at(last).values.values()))
-        lacks_any = not (has_complete or done or self._is_due)  # all that were trained to the end diverged
+        lacks_any = not (has_complete or done or num_due)  # all that were trained to the end diverged
         left_here = math.inf if is_cut_short or lacks_any else most - spent - to_begin
 
         def find_enough(num_epochs: float) -> float:
@@ -286,10 +286,10 @@ class StageSearch:
 
         others_may_end = self._is_by_promise and lacking <= left < math.inf
         return Room(
-            may_begin=self._is_due
+            may_begin=num_due > 0
             and self._ends.may_begin
             and (not others_may_end or left - needed >= find_enough(left + spent)),
-            may_go_on=left_here - needed >= (find_enough(most) if self._is_due else 0),
+            may_go_on=left_here - needed >= (find_enough(most) if num_due else 0),
             horizon=min(left - needed, in_time / num_workers),
             in_stage=left_here - needed,
             is_contended=lacking <= min(left, left_here) < math.inf,

@@ -286,6 +286,23 @@ class TestSimulated:
         assert len({event.job.key for event in events}) == most
         assert search.stop_reason == f"the limit of {most} trials was reached"
 
+    @pytest.mark.parametrize("workers", [1, 2, 5])
+    def test_a_stage_cut_short_by_a_limit_of_trials_trains_what_a_stage_of_so_many_does(self, workers: int) -> None:
+        def train(job: Job) -> Curve:
+            best = -abs(math.log10(job.config["learning_rate"]) + 1.5)  # type: ignore[arg-type]
+            return Curve([best - 1 / epoch for epoch in range(1, 28)])
+
+        trained = []
+        for trials, limit in ((12, None), (1000, 12)):
+            search = Search(
+                [Stage(name="only", trials=trials, max_epochs=27)], SPACE, seed=0, limits=Limits(trials=limit)
+            )
+            events = simulate(search, train, workers=workers, max_epochs=10**6)
+            trained.append([(event.job.key, event.epoch, event.value) for event in events])
+        assert search.stop_reason == "the limit of 12 trials was reached"
+        assert len(trained[0]) < 12 * 27 / 2
+        assert trained[0] == trained[1]
+
     def test_time(self) -> None:
         events, search = self.run(Limits(time_s=10), 2)
         assert {event.time_s for event in events} == {float(second) for second in range(1, 11)}

@@ -382,6 +382,21 @@ def test_a_stage_that_is_read_again_decides_as_the_one_that_was_never_left(
     assert again.order == left.order
 
 
+@pytest.mark.parametrize("turns", [10, 25])
+def test_a_stage_cut_short_by_a_limit_of_trials_plans_the_same_when_it_is_read_again(turns: int) -> None:
+    options: dict[str, Any] = {"sampler": "gp", "trials": 1000, "max_epochs": 27}
+    left = Player(open_stage("promise", **options, ends=Ends(Limits(trials=12))))
+    left.play(2, turns)
+    views = tuple(left.search.views.values())
+    again = Player(open_stage("promise", **options, ends=Ends(Limits(trials=12)), so_far=views, order=left.order))
+    again.training, again.order = list(left.training), list(left.order)
+    for player in (left, again):
+        player.play(2)
+    assert len(again.search.views) == 12
+    assert again.search.history.num_epochs < 12 * 27 / 2
+    assert again.order == left.order
+
+
 def test_values_at_a_rung_are_ranked_with_equals_by_their_numbers() -> None:
     search = open_stage("rank")
     for number, value in enumerate((0.5, 0.7, 0.5, 0.6)):
