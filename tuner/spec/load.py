@@ -23,7 +23,7 @@ from tuner.spec.sections import (
 )
 from tuner.spec.space import Choice, Config, Parameter, Scalar, Space, count_values
 from tuner.spec.space_section import read_space
-from tuner.spec.stages_section import read_stages
+from tuner.spec.stages_section import find_waste, read_stages
 from tuner.spec.try_section import read_try
 from tuner.spec.yaml_tree import ListNode, MapNode, Node, ScalarNode, parse_yaml, show
 
@@ -133,7 +133,7 @@ def _read_search(tree: MapNode, faults: list[Fault], warnings: list[Fault]) -> d
     is_continued = isinstance(space_node, MapNode) and "from" in space_node.entries
 
     def read_all_stages(node: Node, faults: list[Fault]) -> Any:
-        return read_stages(node, faults, warnings, has_predecessor=is_continued)
+        return read_stages(node, faults, has_predecessor=is_continued)
 
     readers = {
         "name": read_name,
@@ -164,6 +164,8 @@ def _read_search(tree: MapNode, faults: list[Fault], warnings: list[Fault]) -> d
         message = "nothing varies, so every trial is the same; write a distribution: {loguniform: [1e-4, 1]}"
         warnings.append(Fault(tree.keys["space"], message))
     objective = values.get("objective", Objective())
+    if values.get("stages"):
+        warnings.extend(find_waste(tree.entries["stages"], values["stages"], objective))
     if isinstance(space, Space) and "val_loss" in {objective.metric, *objective.also}:
         warnings.extend(_find_unlike_losses(space, tree.keys["objective"]))
     for sampler in _list_samplers(tree):

@@ -1,26 +1,25 @@
 """The ``stages`` section: one search after the other, and how each is narrowed from the one before."""
 
 import re
+from collections.abc import Sequence
 
 from tuner.spec.faults import Fault, enumerate_words
-from tuner.spec.search import AUTO_MAX_EPOCHS, Halving, Narrow, Stage, StageAsWritten
+from tuner.spec.search import AUTO_MAX_EPOCHS, Halving, Narrow, Objective, Stage, StageAsWritten
 from tuner.spec.sections import Record, read_section
 from tuner.spec.yaml_tree import MapNode, Node, ScalarNode, printable, show
 
 STAGE_PATTERN = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
 
-def read_stages(
-    node: Node, faults: list[Fault], warnings: list[Fault], *, has_predecessor: bool
-) -> tuple[Stage, ...] | None:
+def read_stages(node: Node, faults: list[Fault], *, has_predecessor: bool) -> tuple[Stage, ...] | None:
     """Read the stages in their order.
 
     Parameters
     ----------
     node : Node
         A mapping from names to stages.
-    faults, warnings : list of Fault
-        Get what is wrong, and what is allowed and hardly meant.
+    faults : list of Fault
+        Gets what is wrong.
     has_predecessor : bool
         Whether the first stage too has one before it to narrow: the space comes from a finished search.
     """
@@ -34,10 +33,7 @@ def read_stages(
             message = f"a stage's name has letters, digits, - and _, at most 64, found {printable(name)}"
             faults.append(Fault(node.keys[name], message))
         can_narrow = has_predecessor or bool(stages)
-        stage = _read_stage(name, stage_node, faults, can_narrow=can_narrow)
-        stages.append(stage)
-        if stage is not None:
-            warnings.extend(Fault(node.keys[name], warning) for warning in _find_waste(stage))
+        stages.append(_read_stage(name, stage_node, faults, can_narrow=can_narrow))
     return tuple(stage for stage in stages if stage is not None) if None not in stages else None
 
 
@@ -74,8 +70,23 @@ def _let_grow(halving: Halving | None, node: Node, faults: list[Fault]) -> Halvi
     return halving.model_copy(update={"grow": True})
 
 
-def _find_waste(stage: Stage) -> list[str]:
-    """Return what a stage asks for in vain."""
+def find_waste(node: Node, stages: Sequence[Stage], objective: Objective) -> list[Fault]:
+    """Warn of what stages ask for in vain.
+
+    Parameters
+    ----------
+    node : Node
+        The section that they were read from.
+    stages : sequence of Stage
+        What it asks for.
+    objective : Objective
+        What the stages optimise.
+    """
+    assert isinstance(node, MapNode)
+    return [Fault(node.keys[stage.name], text) for stage in stages for text in _list_waste(stage, objective)]
+
+
+def _list_waste(stage: Stage, objective: Objective) -> list[str]:
     if stage.halving is None:
         return []
     warnings = []
@@ -85,8 +96,9 @@ def _find_waste(stage: Stage) -> list[str]:
             f"halving with reduction {stage.halving.reduction} means little for {stage.trials} trials; "
             f"give it {enough} or more, or write halving: none"
         )
-    has_model = stage.halving.rule == "auto" and stage.sampler in {"auto", "gp"} and not stage.halving.grow
-    rule = "promise" if has_model else "rank" if stage.halving.rule == "auto" else stage.halving.rule
+    has_model = stage.sampler == "gp" or (stage.sampler == "auto" and not objective.also)
+    auto = "promise" if has_model and not stage.halving.grow else "rank"
+    rule = auto if stage.halving.rule == "auto" else stage.halving.rule
     given = [key for key in ("peers", "tolerance") if getattr(stage.halving, key) != Halving.model_fields[key].default]
     if given and rule in {"promise", "forecast"}:
         warnings.append(f"{' and '.join(given)}: without effect with rule {rule}; write rule: rank, or take it out")

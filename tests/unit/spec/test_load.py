@@ -649,6 +649,10 @@ def test_a_length_that_is_left_open_is_a_last_rung_that_grows() -> None:
 def test_what_a_rule_does_not_heed_is_warned_of() -> None:
     (warning,) = find_warnings("stages.coarse.halving={peers: architecture, tolerance: auto}")
     assert "peers and tolerance: without effect with rule promise; write rule: rank" in warning
+    several = "objective=[val_accuracy, parameters]"
+    assert find_warnings("stages.coarse.halving={peers: architecture, tolerance: auto}", several) == []
+    (warning,) = find_warnings("stages.coarse.halving={rule: promise, peers: architecture}", several)
+    assert "stages.coarse: peers: without effect with rule promise" in warning
     (warning,) = find_warnings("stages.coarse.halving={rule: median, axis: seconds}")
     assert "axis: without effect with rule median" in warning
     assert find_warnings("stages.coarse.halving={axis: seconds}") == []
