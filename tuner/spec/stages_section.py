@@ -90,10 +90,11 @@ def _list_waste(stage: Stage, objective: Objective) -> list[str]:
     if stage.halving is None:
         return []
     warnings = []
-    enough = stage.halving.reduction**2
+    reduction, low, high = stage.halving.reduction, stage.halving.min_epochs, stage.max_epochs
+    enough = reduction**2
     if stage.trials < enough:
         warnings.append(
-            f"halving with reduction {stage.halving.reduction} means little for {stage.trials} trials; "
+            f"halving with reduction {reduction} means little for {stage.trials} trials; "
             f"give it {enough} or more, or write halving: none"
         )
     has_model = stage.sampler == "gp" or (stage.sampler == "auto" and not objective.also)
@@ -104,11 +105,12 @@ def _list_waste(stage: Stage, objective: Objective) -> list[str]:
         warnings.append(f"{' and '.join(given)}: without effect with rule {rule}; write rule: rank, or take it out")
     if stage.halving.axis != "epochs" and rule in {"forecast", "median"}:
         warnings.append(f"axis: without effect with rule {rule}; write rule: rank or promise, or take it out")
-    if stage.halving.min_epochs == stage.max_epochs:
-        warnings.append(
-            f"min_epochs and max_epochs are both {stage.max_epochs}, so nothing is stopped early; "
-            "write a smaller min_epochs, or halving: none"
-        )
+    highest = high // reduction  # where the last rung but one would be
+    if highest < low:
+        what = f"with reduction {reduction} no rung lies between min_epochs, {low}, and max_epochs, {high}"
+        what = f"min_epochs and max_epochs are both {high}" if low == high else what
+        advice = f"min_epochs: {highest} or less" if highest else f"max_epochs: {reduction * low} or more"
+        warnings.append(f"{what}, so nothing is stopped early; write {advice}, or halving: none")
     return warnings
 
 

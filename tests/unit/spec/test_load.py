@@ -662,6 +662,15 @@ def test_what_a_rule_does_not_heed_is_warned_of() -> None:
 def test_halving_without_a_rung_is_warned_of() -> None:
     (warning,) = find_warnings("stages.coarse.max_epochs=1")
     assert "stages.coarse: min_epochs and max_epochs are both 1, so nothing is stopped early" in warning
+    (warning,) = find_warnings("stages.coarse.max_epochs=2")
+    assert "so nothing is stopped early; write max_epochs: 3 or more, or halving: none" in warning
+    assert find_warnings("stages.coarse.max_epochs=3") == []
+    (warning,) = find_warnings("stages.coarse.max_epochs=8", "stages.coarse.halving={min_epochs: 3}")
+    assert warning.endswith(
+        "stages.coarse: with reduction 3 no rung lies between min_epochs, 3, and max_epochs, 8, so nothing is stopped "
+        "early; write min_epochs: 2 or less, or halving: none"
+    )
+    assert find_warnings("stages.coarse.max_epochs=8", "stages.coarse.halving={min_epochs: 2}") == []
 
 
 def test_a_search_in_which_nothing_varies_is_warned_of() -> None:
