@@ -250,7 +250,9 @@ class EqualCostRule(RankRule):
         for number in group.best():
             if len(history.own[number].values) >= rung:
                 standing = self._stand(number, rung, history)
-                if standing.place <= self._count_kept(standing.num_results):
+                num_kept = self._count_kept(standing.num_results)
+                near = num_kept > 0 and self._is_near(standing.value, standing.value_at(num_kept), rung, history)
+                if standing.place <= num_kept or near:
                     yield number
 
 

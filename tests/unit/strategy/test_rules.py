@@ -13,7 +13,7 @@ from tuner.spec.space import Choice, Config, Parameter, Space, Uniform
 from tuner.strategy.brackets import choose_bracket, weigh_brackets
 from tuner.strategy.crossing import estimate_noise, find_last_rung
 from tuner.strategy.history import History
-from tuner.strategy.rules import EqualCostRule, MedianRule, RankRule
+from tuner.strategy.rules import EqualCostRule, MedianRule, RankRule, Room
 from tuner.strategy.simulate import Curve, Job, Search, simulate
 from tuner.strategy.trial_view import State, TrialView
 
@@ -95,6 +95,15 @@ class TestEqualCost:
         ended = build_trial(2, (0.7,), "stopped", cost=0.5)
         history = History([dear, behind, ended, build_trial(3, (0.6,))], rungs=RUNGS)
         assert EqualCostRule(2).judge(3, 1, history)[1] == "0.6 against a cut of 0.7, rank 2 of 2 at this rung"
+
+    def test_one_that_waits_within_the_tolerance_of_the_cut_is_gone_on_with(self) -> None:
+        gone_on = build_trial(0, (0.9, 0.9))
+        history = History([gone_on, *(build_trial(n, (v,), "paused") for n, v in ((1, 0.899), (2, 0.5)))], rungs=RUNGS)
+        for rule in (RankRule, EqualCostRule):
+            chosen = [rule(3, tolerance=tolerance).choose(history, Room())[0] for tolerance in (0.0, 0.05)]
+            assert chosen == [None, 1]
+        few = History([build_trial(n, (0.9,), "paused") for n in range(2)], rungs=RUNGS)
+        assert EqualCostRule(3, tolerance=0.05).choose(few, Room())[0] is None
 
 
 def find_share_of_slow(halving: dict[str, object], seed: int, sampler: str = "random") -> float:
