@@ -47,7 +47,7 @@ class Wish:
     data : str
         The data set.
     budget : str
-        For how long it may search, such as ``2h``.
+        For how long it may search, such as ``2h``; a plain number is seconds.
     path : str or None
         The data set's folder.
     size : int or None
@@ -75,9 +75,11 @@ def write_starter(wish: Wish) -> str:
     told += [f"path: {_quote(wish.path)}"] if wish.path is not None else []
     told += [f"size: {size}"] if size is not None else []
     crops = {"small grey": "{choice: [0, 1]}", "small colour": "{choice: [0, 4]}", "large": "{choice: [0, 16]}"}[kind]
+    is_number = NUMBER.fullmatch(wish.budget) is not None
+    budget, shown = (wish.budget, f"{wish.budget} s") if is_number else (_quote(wish.budget), wish.budget)
     flip = "flip: {choice: [false, true]}" if wish.data in MIRRORED else "# flip: true"
     text = f"""\
-# A search on {wish.data} for {wish.budget}: coarse, then fine. All of it may be changed; any key is explained by
+# A search on {wish.data} for {shown}: coarse, then fine. All of it may be changed; any key is explained by
 #   tuner explain KEY
 # Before it is run: tuner validate FILE. To run it, and to go on with it after ctrl-C: tuner run FILE
 name: {_quote(wish.name)}
@@ -105,7 +107,7 @@ stages:
     halving: {{reduction: 3, min_epochs: 3}}
     narrow: {{keep: 0.2, margin: 0.1}}
 resources: {{cpus: 1, gpus: auto}}                 # for each trial; as many run at once as fit
-limits: {{time: {_quote(wish.budget)}}}
+limits: {{time: {budget}}}
 seed: 0
 """
     load_text(text, "what is wished for")

@@ -19,10 +19,17 @@ def test_a_file_for_each_data_set_loads(data: str) -> None:
     assert not warnings
 
 
+@pytest.mark.parametrize(("budget", "time_s"), [("7200", 7200), ("90.5", 90.5), ("2h", 7200)])
+def test_a_budget_is_a_duration_or_seconds(budget: str, time_s: float) -> None:
+    assert load_text(write_starter(Wish("a", "digits", budget))).limits.time_s == time_s
+    assert "on digits for 7200 s: coarse" in write_starter(Wish("a", "digits", "7200"))
+
+
 @pytest.mark.parametrize(
     ("wish", "said"),
     [
         (Wish("a", "digits", "soon"), "limits.time"),
+        (Wish("a", "digits", "0"), "limits.time: must be a duration above 0, found 0"),
         (Wish("no name", "digits", "1h"), "name"),
         (Wish("a", "idx", "1h"), "path"),
         (Wish("a", "digits", "1h", size=16), "size"),
