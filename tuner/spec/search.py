@@ -109,8 +109,8 @@ class Halving(SpecModel):
     )
     axis: Literal["epochs", "seconds", "multiply_adds"] = Field(
         default="epochs",
-        description="What training costs: rank and median compare values at equal cost, and promise is that of a unit "
-        "of cost.",
+        description="What training costs: rank compares values at equal cost, and promise is that of a unit of cost; "
+        "median and forecast do not heed it.",
     )
     tolerance: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
         default=0.0,
