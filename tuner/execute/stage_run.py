@@ -28,6 +28,7 @@ from tuner.track.artifacts import write_artifacts
 from tuner.track.ledger import End, StageLedger, TrialRecord
 
 RETRIED = "retried"  # of a stage: the failed trials that are to be tried again, or were
+AUDITED = "audited_share"  # of a stage: the share of its trials that are never stopped, as it began
 GPU_SECONDS = "gpu_seconds"  # of an epoch: its seconds times the GPUs that its trial held
 
 
@@ -118,7 +119,10 @@ class StageRun:
             warm_start=[read_trials(trials) for trials in ledger.attributes.get("warm_start", [])],
             order=list_events(records),
             num_again=len(retried),
+            audit=ledger.attributes.get(AUDITED),
         )
+        if AUDITED not in ledger.attributes:  # kept with more trials, for who was stopped is not drawn any more
+            ledger.set(**{AUDITED: self.search.audit})
         ends.spend(sum(epoch.get(GPU_SECONDS, 0.0) for record in records for epoch in record.epochs))
         ended = [view.number for view in views if view.state not in {"running", "paused"}]
         self._kept = sorted(ended, key=self._rank)[: self._num_kept]

@@ -66,11 +66,15 @@ class StageSearch:
         its epochs. Without it each trial comes after the one before it has got to where it is.
     num_again : int
         How many of the stage's trials try another one's config again, which failed.
+    audit : float, 0 to 1, or None
+        The share of the trials that are never stopped, if the stage has begun with one; None for what it says.
 
     Attributes
     ----------
     history : History
         The trials so far.
+    audit : float, 0 to 1
+        The share of the trials that are never stopped.
     audited : list of int
         The numbers of the trials so far that are never stopped.
     choices : str
@@ -94,6 +98,7 @@ class StageSearch:
         order: Sequence[int] = (),
         sampler: Sampler | None = None,
         num_again: int = 0,
+        audit: float | None = None,
     ) -> None:
         self.stage = stage
         self.space = space
@@ -134,13 +139,14 @@ class StageSearch:
         rule = choose_rule(stage, kind, model, seed=own_seed, sign=sign)
         if rule is not None and num_objectives > 1:
             rule = FrontRule(rule)
+        self.audit = find_audit(self._within_limits) if audit is None else audit
         self._halving = SuccessiveHalving(
             stage.halving,
             stage.max_epochs,
             rule=rule,
             is_pausing=pauses,
             sign=sign,
-            audit=find_audit(self._within_limits),
+            audit=self.audit,
             seed=own_seed,
         )
         self._plan = plan_epochs(self._within_limits)

@@ -99,6 +99,21 @@ def test_more_trials_raise_the_limit_of_trials_too(tmp_path: Path) -> None:
     assert read_asked(folder).limits.trials == 18
 
 
+@pytest.mark.parametrize("changes", [("stages.fine.trials=100",), ("stages.fine.trials=150", "limits.trials=112")])
+def test_a_stage_that_more_trials_make_large_is_not_audited_by_those_that_it_had(
+    tmp_path: Path, changes: tuple[str, ...]
+) -> None:
+    large = ("stages.fine.max_epochs=3", "stages.fine.halving={rule: rank}")
+    folder = tmp_path / "search"
+    play(open_run(folder, changes=(*NAMED, *RANDOM, *large, *changes)))
+    extend(folder, trials=add(50))
+    play(go_on(folder))
+    trials = [trial for trial in read(folder) if trial[0].startswith("fine")]
+    assert len(trials) >= 150
+    assert Ledger.open(folder).stages()[-1].attributes["audit"]["num_audited"] == 0
+    assert not any("audited" in reason for *_, reason, _, _ in trials)
+
+
 def test_longer_trials_raise_the_limit_of_trials_too(tmp_path: Path) -> None:
     folder = tmp_path / "search"
     play(open_run(folder, changes=(*NAMED, *RANDOM, "limits.trials=17")))
