@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tuner.cli.screen import open_console
 from tuner.report.leaderboard import describe_config, format_objective, format_seconds
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class LiveTable:
     """Draws one table anew twice a second, and prints above it what should stay."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console()
+        self._console = console or open_console()
         self._live: Live | None = None
         self._run: SearchRun | None = None
 
