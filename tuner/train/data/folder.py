@@ -91,7 +91,7 @@ def list_images(folder: Path, class_names: Sequence[str]) -> tuple[LocalFile, ..
             for file in inside
             if os.path.splitext(file)[1].lower() in endings and not file.startswith(".")  # noqa: PTH122
         ]
-        start = len(str(folder)) + 1
+        start = len(str(folder / name)) - len(name)  # no name begins with "." where that is the folder
         files += [LocalFile(path[start:].replace(os.sep, "/"), path) for path in sorted(found)]
     return tuple(files)
 

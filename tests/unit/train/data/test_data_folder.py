@@ -78,6 +78,18 @@ def test_content_is_known_wherever_it_lies_and_told_apart(tmp_path: Path) -> Non
     assert len({one.content for one in (first, other, sized, lenient)}) == 4
 
 
+@pytest.mark.parametrize("path", [".", "./", "../data", "./../data//", "{absolute}/"])
+@pytest.mark.parametrize("split", ["", "train"])
+def test_a_folder_can_be_written_in_any_way(
+    path: str, split: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "data" / split)
+    plain = prepare(build_spec(tmp_path / "data"), tmp_path / "cache")
+    monkeypatch.chdir(tmp_path / "data")
+    spec = DataSpec(name="folder", path=path.format(absolute=tmp_path / "data"))
+    assert prepare(spec, tmp_path / "other").content == plain.content
+
+
 def test_missing_and_empty_folders_are_explained(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with pytest.raises(DataError, match=r"data\.path: data folder needs the folder"):
