@@ -60,8 +60,9 @@ def check(
     from tuner.track.check_run import record_check
     from tuner.train.checks import RateRange, check_space, draw_contact_sheet, find_ends
     from tuner.train.data import load_splits
-    from tuner.train.run import use_threads
+    from tuner.train.run import require_device, use_threads
 
+    require_device(device)
     use_threads(cpus)
     before = read_before(spec, results.absolute())
     space = before.space if before is not None else spec.space

@@ -36,7 +36,9 @@ def predict(
         from tuner.train.checkpoint import load_model
         from tuner.train.predict import predict as predict_classes
         from tuner.train.predict import read_pictures
+        from tuner.train.run import require_device
 
+        require_device(device)
         classifier, description = load_model(path)
     import numpy as np
 

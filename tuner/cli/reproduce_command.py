@@ -48,7 +48,10 @@ def reproduce(
     from tuner.execute.reproduce import find_trial, reproduce_trial
     from tuner.report.leaderboard import format_objective
     from tuner.track.provenance import read_provenance
+    from tuner.train.run import require_device
 
+    if device != "auto":
+        require_device(device)
     stage, trial = find_trial(results / search, stage_name, number)
     if not as_json:
         click.echo(f"{trial.name} of search {search}: seed {trial.seed}, {len(trial.epochs)} epochs on record")

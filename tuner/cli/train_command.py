@@ -40,8 +40,9 @@ def train(
     spec = load_training_spec(spec_path, overrides)
     from tuner.report.leaderboard import format_objective
     from tuner.train.data import prepare
-    from tuner.train.run import run_training, use_threads
+    from tuner.train.run import require_device, run_training, use_threads
 
+    require_device(device)
     use_threads(cpus)
     for note in prepare(spec.data, cache.absolute()).notes:
         click.echo(f"data: {note}", err=True)

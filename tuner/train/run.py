@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 
+from tuner.errors import InputError
 from tuner.spec.hyperparameters import build_hyperparameters
 from tuner.spec.search import DataSpec, Objective
 from tuner.spec.space import Config
@@ -124,3 +125,28 @@ def _load_splits(data: DataSpec, cache: Path, *, is_whole: bool) -> ImageSplits:
 def use_threads(number: int) -> None:
     """Let torch use this many threads in this process; two per core is far slower than one."""
     torch.set_num_threads(number)
+
+
+def require_device(name: str) -> None:
+    """See that torch has a device here.
+
+    Parameters
+    ----------
+    name : str
+        What ``--device`` was given.
+
+    Raises
+    ------
+    InputError
+        If it has none of that name.
+    """
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = [f"cuda:{number}" for number in range(num_gpus)]
+    if name in {"cpu", *gpus, *(["cuda"] if gpus else [])}:
+        return
+    if gpus:
+        raise InputError(f"--device: must be {', '.join(['cpu', 'cuda', *gpus])}; found {name!r}; name one of these")
+    raise InputError(
+        f"--device: must be cpu, for torch finds no GPU on this machine; found {name!r}; use cpu, or see with tuner "
+        "doctor what keeps torch from a GPU that there is"
+    )
