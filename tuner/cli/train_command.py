@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,8 @@ def train(
 ) -> None:
     r"""Train one configuration, without a search.
 
-    CONFIG is what ``tuner best`` prints. The same file and seed give the same numbers again.
+    CONFIG is what ``tuner best`` prints. The same file and seed give the same numbers again. The exit code is 1 if the
+    training diverges.
 
     \b
     Examples:
@@ -38,7 +40,9 @@ def train(
         tuner train best.yaml --set epochs=50 --output model.pt
     """
     spec = load_training_spec(spec_path, overrides)
+    from tuner.errors import RunError
     from tuner.report.leaderboard import format_objective
+    from tuner.strategy.diagnose import ADVICE
     from tuner.train.data import prepare
     from tuner.train.run import require_device, run_training, use_threads
 
@@ -62,7 +66,7 @@ def train(
         best = result if is_best else best
         if as_json:
             measured = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
-            click.echo(json.dumps(measured))
+            click.echo(json.dumps({name: value if math.isfinite(value) else None for name, value in measured.items()}))
         else:
             click.echo(describe(result, spec.epochs))
     metric = spec.objective.metric
@@ -70,6 +74,12 @@ def train(
         click.echo(f"best: {metric} {format_objective(getattr(best, metric), metric)} at epoch {best.epoch}")
     if output is not None and best is not None and not as_json:
         click.echo(f"model: {output}")
+    if not result.is_finite:
+        kept = "no model was saved" if best is None else f"{output} has the model of epoch {best.epoch}"
+        raise RunError(
+            f"{spec_path}: the training diverged at epoch {result.epoch}, its loss is not finite or far above a guess's"
+            f"{'' if output is None else f'; {kept}'}; {ADVICE['diverged']}"
+        )
 
 
 def describe(result: "EpochResult", epochs: int) -> str:
