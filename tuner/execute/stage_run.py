@@ -305,8 +305,10 @@ class StageRun:
         epochs = self._epochs.pop(number, None)
         if not epochs or self._class_sizes is None:
             return None
-        is_hinge = self.search.views[number].config.get("architecture") == "hog_svm"
-        return diagnose(epochs, Guess.of(self._class_sizes, is_hinge=is_hinge), reachable=self._reached)
+        config = self.search.views[number].config
+        is_hinge, is_balanced = config.get("architecture") == "hog_svm", config.get("class_weights") == "balanced"
+        guess = Guess.of(self._class_sizes, is_hinge=is_hinge, is_balanced=is_balanced)
+        return diagnose(epochs, guess, reachable=self._reached)
 
     def _settle(self, number: int, state: State, reason: str) -> None:
         """After a trial's end, or that it waits, is on disk: see it, say it, and keep no more files than are needed."""

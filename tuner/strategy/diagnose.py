@@ -66,7 +66,8 @@ class Guess:
     Attributes
     ----------
     loss : float, in nats
-        The entropy of the classes; for a support vector machine the hinge loss of equal scores.
+        The entropy of the classes, or of equally frequent ones where their weights are balanced; for a support vector
+        machine the hinge loss of equal scores.
     accuracy : float, fraction in [0, 1]
         The share of the largest class.
     """
@@ -75,12 +76,12 @@ class Guess:
     accuracy: float
 
     @classmethod
-    def of(cls, class_sizes: Sequence[int], *, is_hinge: bool = False) -> Self:
-        """Work it out from how many images each class has."""
+    def of(cls, class_sizes: Sequence[int], *, is_hinge: bool = False, is_balanced: bool = False) -> Self:
+        """Work it out from how many images each class has, and whether all classes have the same weight in the loss."""
         shares = np.array(class_sizes, dtype=float) / sum(class_sizes)
         shares = shares[shares > 0]
-        loss = (len(class_sizes) - 1) / len(class_sizes) if is_hinge else float(-(shares * np.log(shares)).sum())
-        return cls(loss, float(shares.max()))
+        entropy = math.log(len(shares)) if is_balanced else float(-(shares * np.log(shares)).sum())
+        return cls((len(class_sizes) - 1) / len(class_sizes) if is_hinge else entropy, float(shares.max()))
 
     def skill(self, accuracy: Accuracy) -> Accuracy:
         """Put accuracies on a scale on which a guess is 0 and no error is 1."""

@@ -152,6 +152,19 @@ def test_what_a_trials_curves_look_like_is_recorded_when_it_ends(tmp_path: Path)
     assert build_table([first])["diagnosis"].to_pylist() == [first.diagnosis["kind"]]
 
 
+@pytest.mark.parametrize(("weights", "kind"), [("balanced", "dead"), ("none", "learning rate too high")])
+def test_what_a_guess_has_depends_on_the_weights_of_the_classes(weights: str, kind: str, tmp_path: Path) -> None:
+    changes = (f"space.class_weights={weights}", "stages.coarse.halving=none", *RANDOM)
+    run = open_run(tmp_path / "search", changes=changes, known={"class_sizes": [91] + [1] * 9})
+    task = run.next_task()
+    assert task is not None
+    constant = {"train_loss": math.log(10), "train_accuracy": 0.91, "val_accuracy": 0.91}
+    epoch = 1
+    while run.report(task, {**measure(task, epoch), **constant}):
+        epoch += 1
+    assert Ledger.open(tmp_path / "search").stages()[0].trials()[0].diagnosis["kind"] == kind
+
+
 def test_what_the_curves_of_a_stage_show_is_said_at_its_end_and_changes_no_budget(tmp_path: Path) -> None:
     said: list[str] = []
     changes = ("stages.coarse.halving=none", "stages.coarse.max_epochs=6", "stages.fine.max_epochs=6", *RANDOM)

@@ -144,6 +144,14 @@ def test_a_guess_among_unequal_classes_is_the_largest_one() -> None:
     assert diagnose(always_the_largest, guess).kind == "dead"
 
 
+def test_balanced_weights_make_a_guesss_loss_that_of_equal_classes_and_not_its_accuracy() -> None:
+    guess = Guess.of([900, 100, 0], is_balanced=True)
+    assert (guess.loss, guess.accuracy) == (pytest.approx(math.log(2)), 0.9)
+    at_it = flat(6, val_accuracy=[0.9] * 6, train_accuracy=[0.9] * 6, train_loss=[math.log(2)] * 6)
+    assert diagnose(at_it, guess).kind == "dead"
+    assert diagnose(at_it, Guess.of([900, 100, 0])).kind == "learning rate too high"
+
+
 def test_what_is_low_depends_on_what_others_reached() -> None:
     epochs = plant("underfitting", np.random.default_rng(3), TEN)
     reached = max(epoch["train_accuracy"] for epoch in epochs)
