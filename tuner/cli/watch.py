@@ -153,7 +153,7 @@ def draw_status(status: "Status", run: "SearchRun") -> RenderableType:
         ("state", "left"),
         ("config", "left"),
     ):
-        table.add_column(title, justify=justify, no_wrap=title != "config")  # type: ignore[arg-type]
+        table.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
     sign = 1 if run.spec.objective.mode == "max" else -1
     for view in status.best[:_ROWS]:
         table.add_row(
@@ -164,5 +164,7 @@ def draw_status(status: "Status", run: "SearchRun") -> RenderableType:
             describe_config(view.config, status.searched),
         )
     bar = Table.grid(padding=(0, 3))
+    bar.add_column()
+    bar.add_column(overflow="fold")
     bar.add_row(ProgressBar(total=status.trials, completed=done, width=40), tally)
     return Group(Text(""), head, bar, Text(""), table)
