@@ -128,12 +128,16 @@ def decode_images(batches: Iterable[Sequence[EncodedImage]], where: str, wanted:
     shape: tuple[int, ...] = ()
     kept: list[int] = []
     flaws: list[str] = []
-    corrupt: list[str] = []
+    corrupt: list[tuple[str, str]] = []  # each with its place alone
     num_images = 0
     for encoded, image in _decode_all(batches, wanted):
         num_images += 1
         if isinstance(image, Flaw):
-            (corrupt if image.is_corrupt else flaws).append(f"{encoded.place} {image.text}")
+            text = f"{encoded.place} {image.text}"
+            if image.is_corrupt:
+                corrupt.append((encoded.place, text))
+            else:
+                flaws.append(text)
             continue
         shape = shape or image.shape
         if image.shape != shape:
@@ -143,15 +147,12 @@ def decode_images(batches: Iterable[Sequence[EncodedImage]], where: str, wanted:
             scratch.write(image.data)
             kept.append(num_images - 1)
     if len(corrupt) > wanted.corrupt * num_images:
-        flaws = corrupt + flaws
+        flaws = [text for _, text in corrupt] + flaws
     if flaws:
         raise DataError(_refuse(flaws, where, len(corrupt), num_images, wanted))
     scratch.flush()
     images = np.memmap(scratch, np.uint8, "r", shape=(len(kept), *shape))
-    names = [
-        one.removesuffix(one[one.find(" does not decode") :]).removesuffix(" is missing (null)") for one in corrupt
-    ]
-    return Decoded(images, np.array(kept, dtype=np.int64), _note(names, num_images))
+    return Decoded(images, np.array(kept, dtype=np.int64), _note([place for place, _ in corrupt], num_images))
 
 
 def _decode_all(

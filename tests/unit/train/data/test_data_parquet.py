@@ -144,6 +144,12 @@ def test_images_that_cannot_be_used_are_all_named(
     assert "if data.size is set" in rows[6]
 
 
+def test_images_that_are_left_out_are_named(write: Write, colours: Colours, tmp_path: Path) -> None:
+    encoded = [*colours[1][:5], None, b"no image", None, *colours[1], *colours[1][:4]]
+    prepared = prepare(write(encoded, [0, 1] * 10, corrupt=0.2), tmp_path / "cache")
+    assert prepared.notes == ("3 of 20 images do not decode and are left out: row 5, row 6 (6.png), row 7",)
+
+
 def test_a_first_image_that_cannot_be_used_is_named(
     write: Write, colours: Colours, encode: Encode, tmp_path: Path
 ) -> None:
