@@ -200,7 +200,8 @@ class Hyperparameters(SpecModel):
         default=0.0,
         ge=0,
         lt=1,
-        description="Share of all steps over which the learning rate first rises from zero, in a line.",
+        description="Share of all steps over which the learning rate first rises from zero, in a line; one_cycle has "
+        "its own rise instead.",
     )
     batch_size: int = Field(default=128, ge=1, le=65536, description="Images a step.")
     micro_batch: int = Field(

@@ -24,7 +24,8 @@ def learning_rate_factor(decay: str, step: int, num_steps: int, warm_up: float =
     num_steps : int, at least 1
         Of all epochs together.
     warm_up : float, at least 0 and below 1
-        Share of the steps in which the rate rises in a line; the decay takes the steps that are left.
+        Share of the steps in which the rate rises in a line; the decay takes the steps that are left. one_cycle, whose
+        own rise is a warm-up, has none of these.
 
     Returns
     -------
@@ -46,7 +47,7 @@ def learning_rate_factor(decay: str, step: int, num_steps: int, warm_up: float =
     .. [3] Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates",
        2018, arXiv:1708.07120, section 3.
     """
-    rising = warm_up * num_steps
+    rising = 0.0 if decay == "one_cycle" else warm_up * num_steps
     if step < rising:
         return (step + 1) / (rising + 1)
     progress = (step - rising) / (num_steps - rising)

@@ -51,6 +51,19 @@ def test_warm_up_rises_in_a_line_and_the_decay_takes_what_is_left() -> None:
     assert factors[80:] == [0.01] * 20
 
 
+@given(st.sampled_from(DECAYS), st.integers(2, 500), st.floats(0, 1, exclude_max=True))
+def test_the_learning_rate_rises_once_and_then_falls(decay: str, steps: int, warm_up: float) -> None:
+    factors = [learning_rate_factor(decay, step, steps, warm_up) for step in range(steps)]
+    top = factors.index(max(factors))
+    assert factors[: top + 1] == sorted(factors[: top + 1])
+    assert factors[top:] == sorted(factors[top:], reverse=True)
+
+
+def test_one_cycle_rises_by_itself_whatever_the_warm_up() -> None:
+    for step in range(100):
+        assert learning_rate_factor("one_cycle", step, 100, 0.3) == learning_rate_factor("one_cycle", step, 100)
+
+
 @given(
     st.sampled_from([decay for decay in DECAYS if decay != "one_cycle"]),
     st.integers(1, 500),
