@@ -257,8 +257,29 @@ class StageSearch:
         if len(self.views) < self._num_first:
             return None
         if self._choice is None or self._choice[0] != self.history.version:
-            self._choice = self.history.version, self._halving.choose(self.history, self._find_room())
+            room = self._find_room()
+            chosen = self._halving.choose(self.history, room)
+            if chosen is None and not (room.may_begin or self.num_running or self._is_by_promise):
+                chosen = self._find_finisher()
+            self._choice = self.history.version, chosen
         return self._choice[1]
+
+    def _find_finisher(self) -> int | None:
+        """Return the best trial of the highest rung where all wait and none has a result at the last; else None.
+
+        By ranks none of so few may go on, and the stage would end with nothing trained to its end.
+        """
+        is_growing = self.stage.halving is not None and self.stage.halving.grow  # its last rung is where it says
+        if is_growing or self._has_complete:
+            return None
+        waiting = {number: len(self.views[number].values) for number in self.history.paused}
+        highest = [number for number, epochs in waiting.items() if epochs == max(waiting.values())]
+        return max(highest, key=lambda number: (self.views[number].best, -number), default=None)
+
+    @property
+    def _has_complete(self) -> bool:
+        """Whether a trial has a result at the last rung."""
+        return any(map(math.isfinite, self.history.at(self.stage.max_epochs).values.values()))
 
     def _find_room(self, judged: int | None = None) -> Room:
         """Say what may still be spent, by a free worker or by a trial that is judged.
@@ -283,8 +304,7 @@ class StageSearch:
         to_begin = num_due * first_rung
         is_cut_short = most > min(left, in_time) + spent
         needed = self._count_needed(judged)
-        has_complete = any(map(math.isfinite, self.history.at(last).values.values()))
-        lacks_any = not (has_complete or done or num_due)  # all that were trained to the end diverged
+        lacks_any = not (self._has_complete or done or num_due)  # all that were trained to the end diverged
         left_here = math.inf if is_cut_short or lacks_any else most - spent - to_begin
 
         def find_enough(num_epochs: float) -> float:

@@ -284,7 +284,7 @@ def test_a_search_to_learn_from_must_be_there(tmp_path: Path) -> None:
 
 
 def test_a_search_that_has_ended_is_gone_on_from_even_if_no_trial_came_to_the_last_epoch(tmp_path: Path) -> None:
-    only = "stages={only: {trials: 12, max_epochs: 27, sampler: random, halving: {type: promotion}}}"
+    only = "stages={only: {trials: 12, max_epochs: auto, sampler: random}}"
     run = open_run(tmp_path / "short", changes=("name=short", only))
     follow = {
         "warm start": lambda: read_sources(load_text(SPEC, overrides=["warm_start=[short]"]), tmp_path),

@@ -284,6 +284,17 @@ def test_trials_are_gone_on_with_until_one_has_come_to_its_end(num_workers: int)
     assert search.is_over
 
 
+@pytest.mark.parametrize("num_workers", [1, 4])
+@pytest.mark.parametrize("rule", ["rank", "forecast"])
+def test_of_trials_too_few_for_the_last_rung_by_ranks_the_best_comes_to_its_end(rule: str, num_workers: int) -> None:
+    search = open_stage(rule, sampler="random", trials=9, max_epochs=27)
+    Player(search).play(num_workers)
+    assert search.is_over
+    complete = [trial for trial in search.views.values() if trial.state == "complete"]
+    assert len(complete) == 1
+    assert all(trial.best <= complete[0].values[8] for trial in search.views.values() if len(trial.values) == 9)
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_what_is_promising_leaves_the_first_epochs_to_trials_that_have_not_begun(seed: int) -> None:
     """The last epochs add most, and no trial looks bad at its rungs: each of many workers would go on."""
