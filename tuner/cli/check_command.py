@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +57,7 @@ def check(
     from tuner.report.rate_figure import draw_rates
     from tuner.spec.space import Space
     from tuner.track.check_run import record_check
+    from tuner.track.plain import make_plain
     from tuner.train.checks import RateRange, check_space, draw_contact_sheet, find_ends
     from tuner.train.data import load_splits
     from tuner.train.run import require_device, use_threads
@@ -89,7 +89,7 @@ def check(
         windows = {name: (test.low, test.high) for name, test in tests.items()}
         draw_rates(curves, windows, find_ends(space, "learning_rate"), folder / "learning_rates.png")
     recorded = [dataclasses.asdict(finding) for finding in findings]
-    plain = [one | {"value": one["value"] if math.isfinite(one["value"]) else None} for one in recorded]
+    plain = make_plain(recorded)
     (folder / "findings.json").write_text(json.dumps(plain, indent=2) + "\n")
     counts: Counter[str] = Counter(finding.status for finding in findings)
     uri = choose_tracking_uri(spec.tracking.mlflow)

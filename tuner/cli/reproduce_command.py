@@ -1,6 +1,5 @@
 """``tuner reproduce``."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -47,6 +46,7 @@ def reproduce(
     """
     from tuner.execute.reproduce import find_trial, reproduce_trial
     from tuner.report.leaderboard import format_objective
+    from tuner.track.plain import make_plain
     from tuner.track.provenance import read_provenance
     from tuner.train.run import require_device
 
@@ -58,7 +58,7 @@ def reproduce(
     again = reproduce_trial(stage, trial, cache.absolute(), device, read_provenance(Path.cwd()))
     metric = stage.objective.metric
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(again), indent=2))
+        click.echo(json.dumps(make_plain(again), indent=2))
     else:
         for line in again.surroundings:
             click.echo(f"differs from then: {line}")

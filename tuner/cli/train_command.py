@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +42,7 @@ def train(
     from tuner.errors import RunError
     from tuner.report.leaderboard import format_objective
     from tuner.strategy.diagnose import ADVICE
+    from tuner.track.plain import make_plain
     from tuner.train.data import prepare
     from tuner.train.run import require_device, run_training, use_threads
 
@@ -66,7 +66,7 @@ def train(
         best = result if is_best else best
         if as_json:
             measured = {name: value for name, value in dataclasses.asdict(result).items() if value is not None}
-            click.echo(json.dumps({name: value if math.isfinite(value) else None for name, value in measured.items()}))
+            click.echo(json.dumps(make_plain(measured)))
         else:
             click.echo(describe(result, spec.epochs))
     metric = spec.objective.metric

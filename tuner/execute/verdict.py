@@ -22,6 +22,7 @@ from tuner.spec.search import SearchSpec
 from tuner.track.artifacts import CARD, OUTCOME, hash_file, write_model_card
 from tuner.track.export_model import export_model
 from tuner.track.ledger import Ledger, StageLedger, TrialRecord
+from tuner.track.plain import make_plain
 from tuner.train.checkpoint import load_model
 from tuner.train.data import LabelledImages, Opening, load_splits, open_images, prepare, prepare_test
 from tuner.train.measures import (
@@ -102,7 +103,7 @@ def reach_verdict(
     own_hits = right[chosen.name]
     generator = np.random.default_rng(spec.seed)
     winner = best[0][0]["name"]
-    outcome = _plain(
+    outcome = make_plain(
         {
             "winner": winner,
             "model": {
@@ -268,16 +269,3 @@ def _warn_of_order(
                 "validation chose; the choice stays, for a figure by which one chooses is no test any more"
             )
     return warnings
-
-
-def _plain(value: Any) -> Any:
-    """Turn what was measured into what JSON can hold; what is not a number is null."""
-    if isinstance(value, Interval):
-        return _plain(dataclasses.asdict(value))
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
