@@ -65,9 +65,14 @@ def connected(address: str | None, meanwhile: Thread) -> Iterator[list[dict[str,
         raise AddressError(f"{_explain_address(address)}. Ray says: {error}") from error
     try:
         meanwhile.join()
-        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        yield list_nodes()
     finally:
         ray.shutdown()
+
+
+def list_nodes() -> list[dict[str, float]]:
+    """Return what each living node of the cluster has now, by Ray's names: ``CPU``, ``GPU``."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from tuner.errors import GaveUpError, InputError, SearchNotFoundError
 from tuner.execute.check_process import checking, settle
 from tuner.execute.cluster import connected, watched
 from tuner.execute.notify import Event, find_end, notifying
-from tuner.execute.placement import place, refuse_useless_limits, suggest_sharing
+from tuner.execute.placement import refuse_useless_limits, suggest_sharing
 from tuner.execute.remote import fetch_artifacts, find_remote, publish
 from tuner.execute.task import Manner, TrainFunction
 from tuner.execute.views import read_kinds, view_records
@@ -193,11 +193,12 @@ def run_stages(
             with connected(around.ray_address, meanwhile=loading) as nodes:
                 from tuner.execute.doctor import refuse_unreached
                 from tuner.execute.drive import SearchRun, drive, train_trial  # takes as long as Ray takes to start
+                from tuner.execute.growth import place_on_growing
 
                 if not is_reached:
                     refuse_unreached(around.results)
                     is_reached = True
-                placement = place(spec.resources, nodes)
+                placement = place_on_growing(spec.resources, nodes, watcher.say)
                 refuse_useless_limits(spec.limits, placement)
                 if advice := suggest_sharing(spec.resources, nodes):
                     watcher.say(advice)

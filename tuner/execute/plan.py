@@ -20,7 +20,8 @@ from tuner.execute.cluster import connected
 from tuner.execute.crew import share_out, start_crew
 from tuner.execute.experiment import Surroundings, read_before, read_sources
 from tuner.execute.forecast import MeasuredNetwork, Plan, Room, find_misfits
-from tuner.execute.placement import Placement, count_fitting, place, refuse_useless_limits
+from tuner.execute.growth import place_on_growing
+from tuner.execute.placement import Placement, count_fitting, refuse_useless_limits
 from tuner.execute.probe import Probe
 from tuner.spec.search import SearchSpec
 from tuner.spec.space import Config, Space
@@ -84,7 +85,7 @@ def plan_search(
     prepared = prepare(spec.data, around.cache)
     loading = Thread(target=import_module, args=("tuner.execute.drive",), daemon=True)
     with checking(spec, space, around.cache) as check, connected(around.ray_address, meanwhile=loading) as nodes:
-        placement = place(spec.resources, nodes)
+        placement = place_on_growing(spec.resources, nodes, say)
         refuse_useless_limits(spec.limits, placement)
         settle(check, say)
         try:

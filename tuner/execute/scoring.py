@@ -20,7 +20,8 @@ from tuner.execute.checkpoints import Checkpoints
 from tuner.execute.cluster import connected
 from tuner.execute.crew import share_out, start_crew
 from tuner.execute.experiment import Surroundings
-from tuner.execute.placement import Placement, place
+from tuner.execute.growth import place_on_growing
+from tuner.execute.placement import Placement
 from tuner.execute.remote import Remote
 from tuner.execute.stage_run import GPU_SECONDS
 from tuner.execute.task import MODEL
@@ -152,7 +153,7 @@ def scoring(spec: SearchSpec, final: StageLedger, folder: Path, around: Surround
         return
     loading = Thread(target=import_module, args=("tuner.execute.verdict",), daemon=True)
     with connected(around.ray_address, meanwhile=loading) as nodes:
-        placement = place(spec.resources, nodes)
+        placement = place_on_growing(spec.resources, nodes, lambda _: None)
         again = {"max_restarts": RETRIES, "max_task_retries": RETRIES}
         crew = start_crew(Scorer, placement, len(trials), spec.data, around.cache, placement, **again)
 

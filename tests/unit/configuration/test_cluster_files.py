@@ -16,7 +16,9 @@ from kuberay_schema import RAY_CLUSTER_SPEC, RAY_JOB_SPEC, resource
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from tuner import __version__
+from tuner.execute.growth import VARIABLE, place_on_growing
 from tuner.execute.jobs import STOP_WITHIN_S
+from tuner.spec.search import Resources
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = ROOT / "cluster"
@@ -87,6 +89,14 @@ def test_every_head_takes_a_node_that_is_cut_off_for_dead_as_soon_as_the_readme_
     assert f"taken for dead after {times * (period_s + timeout_s):.0f} s at most" in readme
 
 
+@pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml", "kubernetes/raycluster.yaml", "kubernetes/rayjob.yaml"])
+def test_where_machines_come_and_go_a_search_waits_for_the_first(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (patience,) = re.findall(rf"{VARIABLE}\W+(?:value: )?(\w+)", (CLUSTER / name).read_text())
+    assert f"`{VARIABLE}={patience}`" in (CLUSTER / "README.md").read_text()
+    monkeypatch.setenv(VARIABLE, patience)
+    assert place_on_growing(Resources(trials_at_once=8), [{"CPU": 0}, {"CPU": 1}], print).trials_at_once == 8
+
+
 def test_the_schema_refuses_a_key_that_kuberay_does_not_know() -> None:
     manifest = load("kubernetes/rayjob.yaml")
     manifest["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["container"] = []
@@ -105,7 +115,10 @@ def test_compose_starts_a_head_on_loopback_and_workers_after_it() -> None:
         assert service["secrets"] == list(compose["secrets"])
         named = [volume.split(":")[0] for volume in service["volumes"] if not volume.startswith(("/", ".", "$"))]
         assert set(named) == set(compose["volumes"])
-        assert (CLUSTER / service["build"]["context"] / service["build"]["dockerfile"]).exists()
+        dockerfile = CLUSTER / service["build"]["context"] / service["build"]["dockerfile"]
+        (made,) = re.findall(r"install -d -o ray -g ray (.*)", dockerfile.read_text())
+        places = {volume.split(":")[1] for volume in service["volumes"] if volume.split(":")[0] in named}
+        assert set(made.split()) == places, "or Docker makes them, and they are root's"
 
 
 def test_the_image_has_the_pinned_versions_and_no_root() -> None:
