@@ -2,6 +2,7 @@
 
 import configparser
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,14 @@ def test_the_service_of_systemd_is_shut_in_and_passes_no_secret_as_an_argument()
     assert "--app-name basic-auth" in service["ExecStart"]
     assert "://" not in service["ExecStart"]
     assert (service["NoNewPrivileges"], service["ProtectSystem"]) == ("yes", "strict")
+    (install,) = re.findall(
+        r"^#   install -d /etc/mlflow && (sed .*)$", (ROOT / "mlflow/mlflow.service").read_text(), re.MULTILINE
+    )
+    command, _, where = install.partition(" >")
+    assert where == MLFLOW["environment"]["MLFLOW_AUTH_CONFIG_PATH"]
+    config = configparser.ConfigParser()
+    config.read_string(subprocess.run(command.split(), cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    assert config["mlflow"]["database_uri"] == f"sqlite:///{service['WorkingDirectory']}/users.db", "it may write there"
 
 
 def test_the_folder_is_no_package() -> None:
