@@ -55,8 +55,14 @@ def replay(
     found = replay_search(results / search, settings, stage_name=stage_name, workers=workers, seed=seed)
     bands = summarise_outcomes(found.replayed)
     if as_json:
-        document = {"stage": found.stage, "rungs": found.rungs, "recorded": dataclasses.asdict(found.recorded)}
-        click.echo(json.dumps(document | {"replayed": bands}, indent=2))
+        document = {
+            "stage": found.stage,
+            "metric": found.metric,
+            "rungs": found.rungs,
+            "recorded": dataclasses.asdict(found.recorded) | {"best": found.sign * found.recorded.best},
+            "replayed": bands | {"best": [found.sign * value for value in bands["best"]]},
+        }
+        click.echo(json.dumps(document, indent=2))
         return
     changed = ", ".join(f"{name} {value}" for name, value in settings.items()) or "its own settings"
     click.echo(f"stage {found.stage} of search {search}, {found.num_trials} trials, with {changed}: rungs ", nl=False)

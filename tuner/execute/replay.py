@@ -1,5 +1,6 @@
 """A finished search under other settings of halving, by its ledger."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,10 +92,12 @@ def replay_search(
             f"--min-epochs: must be at most the stage's max_epochs, {stage.max_epochs}, found {halving.min_epochs}"
         )
     sign = 1.0 if ledger.maximize else -1.0
-    views = [view_record(record, sign, spec.objective) for record in records]
+    views = [view_record(record, sign, spec.objective, halving.axis) for record in records]
     spent = [[epoch.get("seconds", 1.0) for epoch in record.epochs] for record in records]
     usual = float(np.median([second for each in spent for second in each]))
     seconds = [float(np.mean(each)) if each else usual for each in spent]
+    usual_cost = float(np.median([view.cost for view in views if view.values]))
+    views = [view if view.values else dataclasses.replace(view, cost=usual_cost) for view in views]
     recorded = Outcome(
         epochs=sum(map(len, spent)),
         seconds=sum(map(sum, spent)),
@@ -113,6 +116,8 @@ def replay_search(
             workers=workers,
             seed=derive_stage_seed(spec.seed, ledger.attributes.get("index", 0)),
             rng=np.random.default_rng((seed, draw)),
+            sign=sign,
+            num_objectives=1 + len(spec.objective.also),
         )
         for draw in range(REPLAYS)
     )

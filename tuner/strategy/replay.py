@@ -9,7 +9,7 @@ import numpy as np
 
 from tuner.spec.search import Stage
 from tuner.spec.space import Config, Scalar, Space
-from tuner.strategy.simulate import Curve, Job, Search, simulate
+from tuner.strategy.simulate import Curve, Event, Job, Search, simulate
 from tuner.strategy.trial_view import TrialView
 
 DONORS = 5  # trials among which the rest of a curve that was cut off is drawn
@@ -63,13 +63,15 @@ def replay_stage(
     workers: int,
     seed: int,
     rng: np.random.Generator,
+    sign: float = 1.0,
+    num_objectives: int = 1,
 ) -> Outcome:
     """Run a stage again on its recorded curves, with other settings.
 
     Parameters
     ----------
     trials : sequence of TrialView
-        The stage's own, by number.
+        The stage's own, by number, with their further objectives and what their epochs cost.
     seconds : sequence of float
         Of an epoch of each.
     stage : Stage
@@ -82,6 +84,10 @@ def replay_stage(
         What the rule's model draws from.
     rng : numpy.random.Generator
         Where the rests of curves are drawn from.
+    sign : float, 1 or -1
+        What the objective was multiplied with so that larger is better.
+    num_objectives : int, at least 1
+        How many objectives there are.
 
     Notes
     -----
@@ -89,10 +95,20 @@ def replay_stage(
     trial goes on beyond its record, it follows another trial that was about as good at that epoch and has more on
     record: one of five, drawn anew for each replay. So nothing better than the record is made up. Those others were let
     on by halving for some reason, so such values are rather too high; several replays say how much hangs on the draw.
+    Further objectives stay what they were at the end of the record.
     """
     curves = [_extend(trial, trials, stage.max_epochs, rng) for trial in trials]
     stage = stage.model_copy(update={"trials": len(trials)})
-    policy = Search([stage], space, seed=seed, sampler=Recorded([trial.config for trial in trials]))
+    policy = Search(
+        [stage],
+        space,
+        seed=seed,
+        sign=sign,
+        cost=lambda _: trials[event.job.key[1]].cost,
+        num_objectives=num_objectives,
+        also=lambda _, __: _find_also(trials[event.job.key[1]], event.epoch, num_objectives - 1),
+        sampler=Recorded([trial.config for trial in trials]),
+    )
 
     def train(job: Job) -> Curve:
         number = job.key[1]
@@ -100,6 +116,7 @@ def replay_stage(
 
     epochs, spent, num_guessed, num_complete = 0, 0.0, 0, 0
     best, is_known = -math.inf, True
+    event: Event  # the latest one, of which the policy asks
     for event in simulate(policy, train, workers=workers, max_epochs=len(trials) * stage.max_epochs):
         number = event.job.key[1]
         is_guessed = event.epoch > len(trials[number].values)
@@ -131,6 +148,11 @@ def _extend(
         rest = [value for value in donor.values[epoch:max_epochs] if math.isfinite(value)]
         values += [max(values[-1], value) for value in rest]
     return tuple(values)
+
+
+def _find_also(trial: TrialView, epoch: int, num_further: int) -> tuple[float, ...]:
+    """Return a trial's further objectives after an epoch; NaN if none is on record."""
+    return trial.also[min(epoch, len(trial.also)) - 1] if trial.also else (math.nan,) * num_further
 
 
 def summarise_outcomes(outcomes: Sequence[Outcome]) -> dict[str, tuple[float, float, float]]:

@@ -1,6 +1,7 @@
 """A search in progress, without Ray: workers are played by the test."""
 
 import contextlib
+import json
 import math
 import threading
 import time
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from tuner.cli import cli
 from tuner.errors import InputError, RunError, SearchNotFoundError
 from tuner.execute.experiment import read_before, read_sources
 from tuner.execute.finalize import Request, plan
@@ -744,3 +747,31 @@ def test_the_time_left_is_that_to_the_nearest_limit(tmp_path: Path) -> None:
         while run.report(task, measure(task, epoch)):
             epoch, now[0] = epoch + 1, now[0] + 2
     assert run.status().left_s == pytest.approx(40 - now[0])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("objective=[val_accuracy, parameters]",),
+        ("objective=val_loss", *RANDOM),
+        ("stages.coarse.halving={reduction: 2, rule: rank, axis: seconds}", *RANDOM),
+        ("stages.coarse.halving={reduction: 2, type: promotion, axis: multiply_adds}", *RANDOM),
+    ],
+)
+def test_a_replay_with_a_searchs_own_settings_is_the_search(changes: tuple[str, ...], tmp_path: Path) -> None:
+    run = open_run(tmp_path / "search", changes=("stages.coarse.trials=30", "stages.fine.trials=1", *changes))
+    while (task := run.next_task()) is not None:
+        goes_on, epoch, cost = True, task.epochs_recorded, 1.0 + task.number % 4
+        while goes_on:
+            epoch += 1
+            measured = measure(task, epoch) | {"seconds": cost, "multiply_adds": 1e5 * cost}
+            measured["val_loss"] += 2 - measured["val_accuracy"]
+            goes_on = run.report(task, measured)
+    run.finish()
+    options = ["--stage", "coarse", "--workers", "1", "--results", str(tmp_path), "--json"]
+    told = json.loads(CliRunner().invoke(cli, ["replay", "search", *options], catch_exceptions=False).output)
+    assert told["recorded"]["num_complete"] < 30
+    assert told["replayed"] == {name: [value] * 3 for name, value in told["recorded"].items()}
+    coarse = Ledger.open(tmp_path / "search").stages()[0]
+    assert told["metric"] == coarse.objective.metric
+    assert told["recorded"]["best"] == rank_trials(coarse.trials(), maximize=coarse.maximize)[0].value
