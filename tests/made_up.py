@@ -38,9 +38,9 @@ def make_up(folder: Path, num_trials: int, *stages: str, overrides: tuple[str, .
         reasons = [] if stage == "coarse" else [{**REASON, "name": "learning_rate"}]
         begun = ledger.begin_stage(
             stage,
-            maximize=True,
+            maximize=spec.objective.mode == "max",
             index=0,
-            metric="val_accuracy",
+            metric=spec.objective.metric,
             seed=0,
             spec=dump_spec(spec),
             asked=dump_spec(spec),
@@ -67,18 +67,19 @@ def fill(stage: StageLedger, spec: SearchSpec, space: Space, num_trials: int) ->
     """Let two workers train trials whose curves depend on the learning rate."""
     rng = np.random.default_rng(0)
     free_at = np.zeros(2)
+    is_loss = spec.objective.metric == "val_loss"
     for _ in range(num_trials):
         config = draw(space, rng)
         number = stage.start(space, config, 0)
         peak = 0.9 - 0.1 * abs(np.log10(float(config["learning_rate"])) + 2)
         length = int(rng.choice([1, 3, 9, 27], p=[0.6, 0.25, 0.1, 0.05]))
-        worker, best = int(free_at.argmin()), 0.0
+        worker, best = int(free_at.argmin()), np.inf if is_loss else 0.0
         with stage.batch():
             for epoch in range(1, length + 1):
                 free_at[worker] += 1.0
                 accuracy = float(peak * (1 - 0.5**epoch) + 0.01 * rng.random())
-                best = max(best, accuracy)
                 loss = 2.3 * (1 - accuracy) + 0.01
+                best = min(best, 1.2 * loss) if is_loss else max(best, accuracy)
                 measured = {
                     "epoch": epoch,
                     "train_loss": loss,

@@ -104,9 +104,10 @@ class Comparison:
     Attributes
     ----------
     metric : str
-        The first one's objective.
+        Their objective; where they differ, that of each.
     figures : dict from names to dict
-        Of each search, what it found and cost: numbers by their names, None where there are none.
+        Of each search, its ``metric``, and what it found and cost: numbers by their names, None where there are none.
+        The names are those of the folders, or their paths where both have one name.
     progress : dict from names to (Progress, int)
         Of each, the best over its epochs, and how many these were.
     differences : list of (str, str, str)
@@ -123,23 +124,24 @@ class Comparison:
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return a table: a name, and what each search has."""
-        kinds = {"best": self.metric, "at_equal_epochs": self.metric, "test_accuracy": "val_accuracy"}
         titles = {"best": f"best {self.metric}", "at_equal_epochs": f"best {self.metric} after equally many epochs"}
         rows = []
         for key in next(iter(self.figures.values())):
-            values = [figures[key] for figures in self.figures.values()]
-            if any(value is not None for value in values):
+            values = [(figures[key], figures["metric"]) for figures in self.figures.values()]
+            if key != "metric" and any(value is not None for value, _ in values):
                 shown = (
                     "-"
                     if v is None
-                    else format_objective(v, kinds[key])
-                    if key in kinds
+                    else format_objective(v, metric)
+                    if key in {"best", "at_equal_epochs"}
+                    else format_objective(v, "val_accuracy")
+                    if key == "test_accuracy"
                     else format_seconds(v)
                     if key == "time"
                     else f"{v:,}"
                     if isinstance(v, int)
                     else str(v)
-                    for v in values
+                    for v, metric in values
                 )
                 rows.append((titles.get(key, key.replace("_", " ")), *shown))
         return rows
@@ -162,7 +164,8 @@ def compare_searches(first: Path, second: Path) -> Comparison:
     """
     if first == second:
         raise InputError(f"search {first.name!r} is compared with itself; name another one")
-    ledgers = {folder.name: Ledger.open(folder) for folder in (first, second)}
+    names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
+    ledgers = {name: Ledger.open(folder) for name, folder in zip(names, (first, second), strict=True)}
     stages = {name: ledger.stages() for name, ledger in ledgers.items()}
     for name, begun in stages.items():
         if not begun:
@@ -177,6 +180,7 @@ def compare_searches(first: Path, second: Path) -> Comparison:
         openings = list_openings(ledgers[name])
         best = rank_trials(trials, maximize=own[0].maximize)[:1]
         figures[name] = {
+            "metric": own[0].metric,
             "best": best[0].value if best else None,
             "of": f"{best[0].name}: {best[0].config.get('architecture', '')}" if best else None,
             "at_equal_epochs": found.at(fewest),
@@ -194,7 +198,7 @@ def compare_searches(first: Path, second: Path) -> Comparison:
         if getattr(specs[0], key) != getattr(specs[1], key)
     ]
     spaces = [own[0].space for own in views.values()]
-    metric = views[first.name][0].metric
+    metric = " | ".join(dict.fromkeys(own[0].metric for own in views.values()))
     return Comparison(metric, figures, progress, list_differences(*spaces), tuple(warnings))
 
 

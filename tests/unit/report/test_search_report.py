@@ -113,3 +113,22 @@ def test_two_searches_are_compared_at_equally_many_epochs(folder: Path, tmp_path
     assert "shorter" in write_comparison(found)
     with pytest.raises(InputError, match="itself"):
         compare_searches(folder, folder)
+
+
+def test_two_searches_of_one_folder_name_are_told_apart_by_their_paths(folder: Path, tmp_path: Path) -> None:
+    make_up(tmp_path / folder.name, 20, "coarse")
+    found = compare_searches(folder, tmp_path / folder.name)
+    assert list(found.figures) == list(found.progress) == [str(folder), str(tmp_path / folder.name)]
+    assert str(tmp_path) in write_comparison(found)
+
+
+def test_each_search_that_is_compared_has_its_own_metric(folder: Path, tmp_path: Path) -> None:
+    make_up(tmp_path / "loss", 20, "coarse", overrides=("objective=val_loss",))
+    found = compare_searches(folder, tmp_path / "loss")
+    accuracy, loss = found.figures.values()
+    rows = {title: shown for title, *shown in found.rows()}
+    assert rows["best val_accuracy | val_loss"] == [f"{accuracy['best']:.2%}", f"{loss['best']:.4f}"]
+    at_equal_epochs = rows["best val_accuracy | val_loss after equally many epochs"]
+    assert ["%" in value for value in at_equal_epochs] == [True, False]
+    assert (accuracy["metric"], loss["metric"]) == ("val_accuracy", "val_loss")
+    assert "they differ in objective, so their values do not compare" in found.warnings
