@@ -148,14 +148,17 @@ def rehearse(stakes: Stakes, rng: np.random.Generator, clock: Callable[[], float
     sign = 1.0 if spec.objective.mode == "max" else -1.0
     now = 0.0
 
+    def time_epoch(key: tuple[str, int], epoch: int) -> float:
+        stage, cost = stages[key[0]], costs[key]
+        share = epoch / stage.max_epochs if stage.fidelity == "data" else 1.0
+        return cost.train_s * share + cost.rest_s
+
     def train(job: Job) -> Curve:
         stage, cost = stages[job.key[0]], stakes.costs.foretell(job.config)
         costs[job.key] = cost
         pace = stakes.crowding * math.exp(stakes.costs.spread * rng.normal()) / speed
-        shares = [
-            epoch / stage.max_epochs if stage.fidelity == "data" else 1.0 for epoch in range(1, stage.max_epochs + 1)
-        ]
-        seconds = [pace * (cost.train_s * share + cost.rest_s) + REPORT_ANSWERS * stakes.answer_s for share in shares]
+        epochs_s = [time_epoch(job.key, epoch) for epoch in range(1, stage.max_epochs + 1)]
+        seconds = [pace * epoch_s + REPORT_ANSWERS * stakes.answer_s for epoch_s in epochs_s]
         skills = landscape.draw_skills(job.config, find_place(job.config, stakes), stage.max_epochs)
         values = guess.loss * (1 - skills) if is_loss else guess.accuracy + (1 - guess.accuracy) * skills
         return Curve(
@@ -207,9 +210,7 @@ def rehearse(stakes: Stakes, rng: np.random.Generator, clock: Callable[[], float
         now, name = event.time_s, event.job.key[0]
         epochs[name] += 1
         ends[name] = now
-        own_gpu_s = (
-            placement.held_gpus * (costs[event.job.key].train_s + costs[event.job.key].rest_s) * stakes.crowding / speed
-        )
+        own_gpu_s = placement.held_gpus * time_epoch(event.job.key, event.epoch) * stakes.crowding / speed
         search.spend(own_gpu_s)
         gpu_s += own_gpu_s
         running = search.searches[-1].history.running

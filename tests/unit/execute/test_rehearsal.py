@@ -100,6 +100,14 @@ def test_growing_data_take_less_time() -> None:
     assert grown.stages[0].seconds == pytest.approx(9 * (1 + 3 * 1 + 3 * (1 / 3 + 2 / 3 + 1)))
 
 
+def test_growing_data_take_fewer_gpu_hours_and_let_more_be_trained_within_a_limit() -> None:
+    data = ("stages.coarse.fidelity=data", "stages.fine.fidelity=data")
+    grown = run(*data, at_once=2, gpus=0.5)
+    trained_s = 9 * 3 * (1 / 3 + 2 / 3 + 1) + 4 * 3 * (1 + 2 + 3 + 4 + 5 + 6) / 6
+    assert grown.gpu_hours == pytest.approx((trained_s + 51 * 1) * 0.5 / 3600)
+    assert run(*data, "limits.gpu_hours=0.01", at_once=2, gpus=0.5).epochs > 18
+
+
 def test_what_is_not_training_counts_too() -> None:
     slow = run(at_once=1, answer_s=0.01)
     assert slow.seconds > run(at_once=1).seconds + 51 * 0.01 * REPORT_ANSWERS
