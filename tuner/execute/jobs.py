@@ -72,11 +72,9 @@ class Submission:
     @property
     def entrypoint(self) -> str:
         """The shell command that runs on the head."""
-        options = shlex.join([word for override in self.overrides for word in ("--set", override)])
-        return (
-            f". ./environment && exec {shlex.quote(self.python)} -m tuner run spec.yaml {options} "
-            '--ray-address "$RAY_ADDRESS" --results "$TUNER_RESULTS"'
-        ).replace("  ", " ")
+        options = [word for override in self.overrides for word in ("--set", override)]
+        command = shlex.join([self.python, "-m", "tuner", "run", "spec.yaml", *options])
+        return f'. ./environment && exec {command} --ray-address "$RAY_ADDRESS" --results "$TUNER_RESULTS"'
 
     def write(self, folder: Path, job: str) -> None:
         """Write the job's working folder: the search file, and the environment in a file that only its owner reads."""

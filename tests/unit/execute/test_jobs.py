@@ -1,5 +1,6 @@
 """What is sent to a cluster."""
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def test_the_driver_gets_the_environment_as_it_was_and_deletes_its_file(tmp_path
         ]
     )
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["spec.yaml"]
+
+
+def test_what_is_changed_in_the_file_is_sent_as_it_is() -> None:
+    overrides = ("data.path=/data/my  set", "name=it's   $HOME")
+    words = shlex.split(Submission("one", "", overrides).entrypoint)
+    assert words[words.index("spec.yaml") + 1 : words.index("--ray-address")] == [
+        *("--set", overrides[0]),
+        *("--set", overrides[1]),
+    ]
 
 
 def test_what_is_too_large_is_refused_before_it_is_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
