@@ -1,13 +1,15 @@
 """What ``tuner ui`` opens, beside MLflow, on a made-up search."""
 
 import contextlib
+import http.server
 import json
 import signal
 import socket
 import subprocess
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import pytest
 from conftest import TUNER, clean_environment
 from made_up import make_up
 
+from tuner.cli.ui_command import _served
+from tuner.errors import RunError
 from tuner.track.board import Board
 from tuner.track.dashboard_main import open_view
 
@@ -48,6 +52,17 @@ def opened(folder: Path, cache: Path, *arguments: str) -> Iterator[str]:
         process.stdout.close()
     left = [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     assert not left, "the server ends with the command"
+
+
+class Other(http.server.BaseHTTPRequestHandler):
+    """Somebody else's server, which answers every page."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def ask(address: str, content: Any = None) -> Any:
@@ -105,3 +120,37 @@ def test_what_optunas_dashboard_reads_grows_with_the_ledger(tmp_path: Path) -> N
     running = view.get_all_trials(0)[3]
     assert running.intermediate_values == {1: 0.5}
     assert (running.user_attrs["state"], running.user_attrs["val_accuracy"]) == ("running", 0.5)
+
+
+def test_a_port_that_another_server_has_is_refused(
+    tuner: Callable[..., "subprocess.CompletedProcess[str]"], tmp_path: Path
+) -> None:
+    make_up(tmp_path / "results/made-up", 2, "coarse")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever).start()
+        try:
+            done = tuner("ui", "made-up", "--optuna", "--port", f"{other.server_port}", timeout_s=60)
+        finally:
+            other.shutdown()
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"does not start at http://127.0.0.1:{other.server_port}; is the port taken?" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_port_that_was_given_back_a_moment_ago_is_taken_and_a_server_that_fails_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            server.accept()[0].close()  # whoever closes first leaves the port waiting
+            assert client.recv(1) == b""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    def fail() -> None:
+        with _served("A", ["http.server", str(port), "--bind", "127.0.0.1"], port, "/", {}) as own:
+            own.kill()
+            own.wait()
+
+    with pytest.raises(RunError, match="ended by itself, with exit code -9; start it again"):
+        fail()

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -142,8 +143,14 @@ def _served(
     Raises
     ------
     RunError
-        If it does not start.
+        If it does not start, or fails later.
     """
+    address = f"http://127.0.0.1:{port}"
+    fault = f"{name}'s server does not start at {address}; is the port taken? choose another with --port"
+    try:
+        socket.create_server(("127.0.0.1", port)).close()  # whoever has the port would answer in the server's place
+    except OSError as error:
+        raise RunError(fault) from error
     server = subprocess.Popen(
         [sys.executable, "-m", *command],
         env=environment,
@@ -153,13 +160,15 @@ def _served(
     )
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        address = f"http://127.0.0.1:{port}"
         if not _answers(address + page, server):
-            raise RunError(
-                f"{name}'s server does not start at {address}; is the port taken? choose another with --port"
-            )
+            raise RunError(fault)
         click.echo(f"{name}: {address}  (ctrl-C ends it)")
         yield server
+        if server.returncode:
+            raise RunError(
+                f"{name}'s server at {address} ended by itself, with exit code {server.returncode}; start it again, or "
+                "choose another port with --port"
+            )
     except KeyboardInterrupt:
         pass
     finally:
