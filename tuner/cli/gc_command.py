@@ -34,13 +34,13 @@ def gc(yes: bool, unused_days: float, results: Path, cache: Path) -> None:
         tuner gc --yes
         tuner gc --yes --unused-for 7
     """
-    from tuner.errors import LedgerError
+    from tuner.errors import TunerError
     from tuner.execute.garbage import find_garbage, free
     from tuner.report.leaderboard import format_bytes
 
-    ray_folder = Path(os.environ.get("RAY_TMPDIR") or "/tmp") / "ray"  # noqa: S108 where Ray has it
+    scratch = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 where Ray has it
     temporary = Path(tempfile.gettempdir())
-    found = find_garbage(results.absolute(), cache.absolute(), ray_folder, unused_days * 86400, temporary)
+    found = find_garbage(results.absolute(), cache.absolute(), Path(scratch) / "ray", unused_days * 86400, temporary)
     freed = 0
     for garbage in found:
         click.echo(f"{format_bytes(garbage.size_bytes):>10}  {garbage.path}: {garbage.why}")
@@ -48,7 +48,7 @@ def gc(yes: bool, unused_days: float, results: Path, cache: Path) -> None:
             try:
                 free(garbage)
                 freed += garbage.size_bytes
-            except LedgerError as error:
+            except (TunerError, OSError) as error:
                 click.echo(f"kept: {error}", err=True)
     if yes:
         click.echo(f"freed {format_bytes(freed)}")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tuner.errors import RunError
 from tuner.execute.checkpoints import CHECKPOINTS, DESK, Checkpoints, is_left
 from tuner.execute.task import LAST, Manner
 from tuner.track.best import rank_trials
@@ -75,17 +76,21 @@ def free(garbage: Garbage) -> None:
     ------
     LedgerError
         If it does.
+    RunError
+        If some of it is left.
     """
     if garbage.search is None:
         _delete(garbage.path)
-        return
-    with find_store(garbage.search).claimed():
-        if not garbage.trial:
-            _delete(garbage.path)
-        elif garbage.path.name == garbage.trial:
-            Checkpoints(garbage.search).drop(garbage.trial)
-        else:
-            Checkpoints(garbage.search).delete(garbage.trial, garbage.path.name)
+    else:
+        with find_store(garbage.search).claimed():
+            if not garbage.trial:
+                _delete(garbage.path)
+            elif garbage.path.name == garbage.trial:
+                Checkpoints(garbage.search).drop(garbage.trial)
+            else:
+                Checkpoints(garbage.search).delete(garbage.trial, garbage.path.name)
+    if garbage.path.exists():
+        raise RunError(f"{garbage.path}: some of it may not be deleted by this user; let its owner delete it")
 
 
 def _find_in_search(folder: Path) -> Iterator[Garbage]:

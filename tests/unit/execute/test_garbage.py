@@ -1,18 +1,24 @@
 """What is freed, and above all what is not."""
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 from test_search_run import measure, open_run
 
 from tuner.cli import cli
+from tuner.errors import InputError
 from tuner.execute.checkpoints import held
 from tuner.execute.garbage import find_garbage
 from tuner.execute.task import LAST, MODEL
+from tuner.report.leaderboard import format_bytes
 from tuner.track.lease import claim_folder
 from tuner.track.ledger import Ledger
 
@@ -84,6 +90,55 @@ def test_decoded_images_are_freed_only_when_they_were_not_used_for_long(tmp_path
     os.utime(old, (time.time() - 40 * DAY_S,) * 2)
     found = find_garbage(tmp_path / "none", tmp_path, tmp_path / "none", 30 * DAY_S, tmp_path / "none")
     assert [garbage.path for garbage in found] == [old]
+
+
+def test_what_may_not_be_deleted_is_kept_with_its_reason_and_all_else_is_freed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, results, scratch = (tmp_path / name for name in ("cache", "results", "scratch"))
+    for path, content in (
+        (cache / "images-a.arrow", "x" * 100_000),
+        (cache / "images-b.arrow", "x" * 10_000),
+        (results / "theirs/ledger.journal", ""),
+        (results / "theirs/ray/state.json", "x" * 100_000),
+        (scratch / "ray/session_2026-a/log", "x" * 100_000),
+        (scratch / "ray/session_2026-b/log", "x" * 20_000),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        for old in (path, path.parent):
+            os.utime(old, (time.time() - 40 * DAY_S,) * 2)
+    unlink, rmtree = Path.unlink, shutil.rmtree
+
+    def refuse_file(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "images-a.arrow":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        unlink(path, missing_ok=missing_ok)
+
+    def refuse_folder(path: Path, ignore_errors: bool = False) -> None:
+        if path.name != "session_2026-a":
+            rmtree(path, ignore_errors=ignore_errors)
+
+    def refuse_claim(folder: Path, say: object) -> None:
+        raise InputError(f"{folder}: the search's folder cannot be written")
+
+    monkeypatch.setattr(Path, "unlink", refuse_file)
+    monkeypatch.setattr(shutil, "rmtree", refuse_folder)
+    monkeypatch.setattr("tuner.track.store.claim_folder", refuse_claim)
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(scratch))  # where Ray has its sessions then
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    done = CliRunner().invoke(cli, ["gc", "--yes", "--results", str(results), "--cache", str(cache)])
+    assert done.exit_code == 0, done.output
+    assert [line for line in done.stderr.splitlines() if line.startswith("kept: ")] == [
+        f"kept: {results}/theirs: the search's folder cannot be written",
+        f"kept: [Errno {errno.EACCES}] Permission denied: '{cache}/images-a.arrow'",
+        f"kept: {scratch}/ray/session_2026-a: some of it may not be deleted by this user; let its owner delete it",
+    ]
+    assert done.stdout.splitlines()[-1] == f"freed {format_bytes(30_000)}"
+    assert list(cache.iterdir()) == [cache / "images-a.arrow"]
+    assert (results / "theirs/ray/state.json").exists()
+    assert list((scratch / "ray").iterdir()) == [scratch / "ray/session_2026-a"]
 
 
 def test_a_session_of_ray_is_freed_only_when_none_of_its_processes_is_left(tmp_path: Path) -> None:
