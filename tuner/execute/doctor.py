@@ -1,5 +1,6 @@
 """Looks over a whole cluster before a search is trusted to it: one finding a question, with the remedy."""
 
+import contextlib
 import dataclasses
 import os
 import socket
@@ -307,7 +308,8 @@ def _look_at_storage(nodes: list[_Node], results: Path) -> Finding:
         return Finding("storage", "fail", f"{results}: {error.strerror}", remedy)
     finally:
         for name in (nonce, *names.values()):
-            (results / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a folder that cannot be reached has been found wrong already
+                (results / name).unlink(missing_ok=True)
     if wrong:
         return Finding("storage", "fail", f"{results} is not the same everywhere: {_list_wrong(wrong)}", remedy)
     return Finding("storage", "pass", f"{results} is written and read by every machine")

@@ -93,8 +93,11 @@ def _find_gpus() -> tuple[list[tuple[int, int]], str]:
 
 def _find_space(folder: Path) -> tuple[int, int] | None:
     """Return the free and the total bytes of where a folder lies, or would be made."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
+    try:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+    except PermissionError:  # it lies in a folder that this user may not enter
+        return None
     if not os.access(folder, os.W_OK):
         return None
     usage = shutil.disk_usage(folder)
