@@ -6,6 +6,7 @@ import stat
 import zipfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,12 +14,13 @@ import pytest
 import torch
 from conftest import SPEC
 
-from tuner.errors import TunerError
+from tuner.errors import InputError, TunerError
 from tuner.execute.authentication import keep_token_private
 from tuner.spec import load_text, load_training_text
 from tuner.spec.search import DataSpec
 from tuner.track.address import hide_password
 from tuner.track.check_run import record_check
+from tuner.track.postgres import Database
 from tuner.track.registry import fetch_model
 from tuner.train.checkpoint import load_model, read_state
 from tuner.train.data import load_splits
@@ -131,6 +133,16 @@ def test_an_address_is_printed_without_its_password() -> None:
     assert hide_password("http://host:5000/a:b@c") == "http://host:5000/a:b@c"
     assert hide_password("postgresql://me:s3/cr@t@host/db") == "postgresql://me:***@host/db"
     assert hide_password("postgresql://host/db?password=s3cret&port=1") == "postgresql://host/db?password=***&port=1"
+
+
+@pytest.mark.parametrize("password", ["s3@cret", "s3cret@", "s3@cr#et", "s3@cret:5", "s3@cr/et", "s3@cr,et", "@s3cret"])
+def test_a_database_s_address_whose_password_holds_an_at_sign_is_refused_unless_it_is_escaped(password: str) -> None:
+    for rest in ("host/x", "host:5432/x?sslmode=require"):
+        with pytest.raises(InputError, match=r"so @ as %40") as caught:
+            Database(f"postgresql://me:{password}@{rest}")
+        assert not [part for part in ("s3", "cr", "et@") if part in str(caught.value)]
+        escaped = Database(f"postgresql://me:{quote(password, safe='')}@{rest}")
+        assert escaped.shown == f"postgresql://me@{rest}"
 
 
 def test_what_mlflow_does_not_take_is_told_without_the_password(

@@ -87,13 +87,15 @@ def read_address(address: str) -> dict[str, str]:
         parts = psycopg.conninfo.conninfo_to_dict(address)
     except psycopg.ProgrammingError:
         parts = {}
-    database, port = str(parts.get("dbname") or ""), str(parts.get("port") or "")
+    host, port, database = (str(parts.get(name) or "") for name in ("host", "port", "dbname"))
     # a sign of the password that is not escaped ends it, and the rest is taken for something that would be shown
-    is_whole = bool(database) and not {"@", "/"} & {*database} and port.replace(",", "").isdigit() | (not port)
+    is_whole = bool(database) and "@" not in host + database and "/" not in database
+    is_whole &= port.replace(",", "").isdigit() | (not port)
     if not address.startswith(("postgresql://", "postgres://")) or not is_whole:
         raise InputError(
             "the ledger's address must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE, found another (it is not "
-            "shown, since it may hold a password); write signs other than letters and digits in the password as %XX"
+            "shown, since it may hold a password); write signs other than letters and digits in the password as %XX, "
+            "so @ as %40"
         ) from None
     return {name: str(value) for name, value in parts.items()}
 
