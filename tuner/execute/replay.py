@@ -116,7 +116,6 @@ def replay_search(
             workers=workers,
             seed=derive_stage_seed(spec.seed, ledger.attributes.get("index", 0)),
             rng=np.random.default_rng((seed, draw)),
-            sign=sign,
             num_objectives=1 + len(spec.objective.also),
         )
         for draw in range(REPLAYS)

@@ -63,7 +63,6 @@ def replay_stage(
     workers: int,
     seed: int,
     rng: np.random.Generator,
-    sign: float = 1.0,
     num_objectives: int = 1,
 ) -> Outcome:
     """Run a stage again on its recorded curves, with other settings.
@@ -84,8 +83,6 @@ def replay_stage(
         What the rule's model draws from.
     rng : numpy.random.Generator
         Where the rests of curves are drawn from.
-    sign : float, 1 or -1
-        What the objective was multiplied with so that larger is better.
     num_objectives : int, at least 1
         How many objectives there are.
 
@@ -103,7 +100,6 @@ def replay_stage(
         [stage],
         space,
         seed=seed,
-        sign=sign,
         cost=lambda _: trials[event.job.key[1]].cost,
         num_objectives=num_objectives,
         also=lambda _, __: _find_also(trials[event.job.key[1]], event.epoch, num_objectives - 1),

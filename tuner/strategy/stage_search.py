@@ -267,7 +267,8 @@ class StageSearch:
     def _find_finisher(self) -> int | None:
         """Return the best trial of the highest rung where all wait and none has a result at the last; else None.
 
-        By ranks none of so few may go on, and the stage would end with nothing trained to its end.
+        By ranks none of so few may go on, and the stage would end with nothing trained to its end; promise sees to that
+        by itself.
         """
         is_growing = self.stage.halving is not None and self.stage.halving.grow  # its last rung is where it says
         if is_growing or self._has_complete:

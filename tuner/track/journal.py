@@ -164,7 +164,7 @@ def _mend(path: Path, lock: KernelLock) -> None:
         with get_lock_file(lock):
             _cut_torn_line(path)
     except OSError as error:
-        if error.errno not in {errno.EACCES, errno.EROFS} or not path.exists():
+        if error.errno not in {errno.EACCES, errno.EROFS}:
             raise
 
 

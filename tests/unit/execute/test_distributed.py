@@ -5,9 +5,10 @@ import torch
 from ray.train import WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-from tuner.errors import LostWorkerError
+from tuner.errors import LostWorkerError, RunError
 from tuner.execute.distributed import blame
-from tuner.execute.trial import is_devices_fault, is_machines_fault
+from tuner.execute.task import Epochs
+from tuner.execute.trial import TrialActor, is_devices_fault, is_machines_fault
 
 CLOSED = RuntimeError("[/gloo/transport/tcp/pair.cc:561] Connection closed by peer [10.0.0.2]:63883")
 DIED = WorkerHealthCheckFailedError("A worker health check failed.", RuntimeError("The actor died"))
@@ -42,3 +43,19 @@ def test_an_error_of_ray_train_itself_is_blamed_on_no_training() -> None:
     blamed = blame(WorkerHealthCheckFailedError("no answer", RuntimeError("gone")), 2)
     assert isinstance(blamed, LostWorkerError)
     assert "no answer gone" in str(blamed)
+
+
+@pytest.mark.parametrize("error", [LostWorkerError("one of them died"), RunError("2 workers together: too large")])
+def test_a_lost_worker_is_left_to_ray_tune_to_replace_and_any_other_error_is_a_result(error: RunError) -> None:
+    def train(task: object) -> Epochs:
+        raise error
+        yield {}
+
+    actor = TrialActor.__new__(TrialActor)
+    actor.setup({"task": "a trial"}, train=train)
+    if isinstance(error, LostWorkerError):
+        with pytest.raises(LostWorkerError):
+            actor.step()
+    else:
+        assert actor.step()["error"] == f"RunError: {error}"
+    actor.cleanup()

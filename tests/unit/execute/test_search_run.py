@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from tuner.cli import cli
 from tuner.errors import InputError, RunError, SearchNotFoundError
+from tuner.execute import replay as replay_module
 from tuner.execute.experiment import read_before, read_sources
 from tuner.execute.finalize import Request, plan
 from tuner.execute.notify import Event
@@ -775,3 +776,28 @@ def test_a_replay_with_a_searchs_own_settings_is_the_search(changes: tuple[str, 
     coarse = Ledger.open(tmp_path / "search").stages()[0]
     assert told["metric"] == coarse.objective.metric
     assert told["recorded"]["best"] == rank_trials(coarse.trials(), maximize=coarse.maximize)[0].value
+
+
+def test_a_replay_takes_the_usual_cost_for_a_trial_that_never_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halving = "{reduction: 2, min_epochs: 1, axis: seconds, rule: rank, type: stopping}"
+    run = open_run(tmp_path / "search", changes=(*RANDOM, "limits.trials=12", f"stages.coarse.halving={halving}"))
+    failing = run.next_task()
+    assert failing is not None
+    run.fail(failing, "bad luck", "Traceback ...")
+    while (task := run.next_task()) is not None:
+        epoch = 1
+        while run.report(task, measure(task, epoch) | {"seconds": 30.0}):
+            epoch += 1
+    run.finish()
+    seen: list[float] = []
+    replayed = replay_module.replay_stage
+
+    def see(trials: Any, *args: Any, **more: Any) -> Any:
+        seen.append(trials[failing.number].cost)
+        return replayed(trials, *args, **more)
+
+    monkeypatch.setattr(replay_module, "replay_stage", see)
+    replay_module.replay_search(tmp_path / "search", {}, stage_name="coarse", workers=1, seed=0)
+    assert set(seen) == {30.0}
