@@ -13,9 +13,9 @@ import torch
 from tuner.errors import OutOfMemoryError
 
 PROCESS = Path("/proc/self")
-# what torch, oneDNN and CUDA's libraries say in a plain RuntimeError, where torch has no exception of its own
+# what torch, oneDNN, C++ and CUDA's libraries say in a plain RuntimeError, where torch has no exception of its own
 ONEDNN = "could not create a"
-OUT_OF_MEMORY = ("DefaultCPUAllocator", ONEDNN, "_ALLOC_FAILED", "CUDA error: out of memory")
+OUT_OF_MEMORY = ("DefaultCPUAllocator", ONEDNN, "std::bad_alloc", "_ALLOC_FAILED", "CUDA error: out of memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
