@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tuner.errors import InputError, SearchNotFoundError
+from tuner.execute.stage_run import AUDITED
 from tuner.execute.views import view_record
 from tuner.spec import load_text
 from tuner.spec.search import Halving
@@ -86,7 +87,10 @@ def replay_search(
         )
     spec = load_text(ledger.attributes["spec"], "the ledger")
     stage = next(one for one in spec.stages if one.name == ledger.name)
-    halving = Halving.model_validate((stage.halving or Halving()).model_dump() | settings)
+    own = (stage.halving or Halving()).model_dump()
+    if AUDITED in ledger.attributes:  # as it was drawn, though the stage has more trials now
+        own["audit"] = ledger.attributes[AUDITED]
+    halving = Halving.model_validate(own | settings)
     if halving.min_epochs > stage.max_epochs:
         raise InputError(
             f"--min-epochs: must be at most the stage's max_epochs, {stage.max_epochs}, found {halving.min_epochs}"

@@ -162,7 +162,7 @@ def compare_searches(first: Path, second: Path) -> Comparison:
     InputError
         If they are one and the same.
     """
-    if first == second:
+    if first.resolve() == second.resolve():
         raise InputError(f"search {first.name!r} is compared with itself; name another one")
     names = (first.name, second.name) if first.name != second.name else (str(first), str(second))
     ledgers = {name: Ledger.open(folder) for name, folder in zip(names, (first, second), strict=True)}

@@ -24,7 +24,7 @@ from tuner.execute.search_run import HOPELESS, SearchRun
 from tuner.execute.task import LAST, MODEL, TrialTask
 from tuner.execute.views import view_records
 from tuner.spec import load_text
-from tuner.spec.search import Objective
+from tuner.spec.search import Objective, Stage
 from tuner.strategy.trial_view import Before
 from tuner.track.best import rank_trials
 from tuner.track.ledger import Ledger
@@ -776,6 +776,31 @@ def test_a_replay_with_a_searchs_own_settings_is_the_search(changes: tuple[str, 
     coarse = Ledger.open(tmp_path / "search").stages()[0]
     assert told["metric"] == coarse.objective.metric
     assert told["recorded"]["best"] == rank_trials(coarse.trials(), maximize=coarse.maximize)[0].value
+
+
+def test_a_replay_never_stops_those_that_were_not_to_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuner.strategy.halving.LARGE_STAGE", 0)  # as if the stage were another now
+    run = open_run(tmp_path / "search", changes=(*RANDOM, "limits.trials=12"))
+    while (task := run.next_task()) is not None:
+        epoch = task.epochs_recorded + 1
+        while run.report(task, measure(task, epoch)):
+            epoch += 1
+    run.finish()
+    share = Ledger.open(tmp_path / "search").stages()[0].attributes["audited_share"]
+    assert share > 0
+    monkeypatch.undo()
+    seen: list[Stage] = []
+    replayed = replay_module.replay_stage
+
+    def see(trials: Any, seconds: Any, stage: Stage, *args: Any, **more: Any) -> Any:
+        seen.append(stage)
+        return replayed(trials, seconds, stage, *args, **more)
+
+    monkeypatch.setattr(replay_module, "replay_stage", see)
+    replay_module.replay_search(tmp_path / "search", {"reduction": 4}, stage_name="coarse", workers=1, seed=0)
+    assert {(one.halving.audit, one.halving.reduction) for one in seen if one.halving} == {(share, 4)}
 
 
 def test_a_replay_takes_the_usual_cost_for_a_trial_that_never_trained(

@@ -113,6 +113,9 @@ def test_two_searches_are_compared_at_equally_many_epochs(folder: Path, tmp_path
     assert "shorter" in write_comparison(found)
     with pytest.raises(InputError, match="itself"):
         compare_searches(folder, folder)
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(InputError, match="itself"):
+        compare_searches(folder, tmp_path / "link")
 
 
 def test_two_searches_of_one_folder_name_are_told_apart_by_their_paths(folder: Path, tmp_path: Path) -> None:
