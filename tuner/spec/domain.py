@@ -22,6 +22,7 @@ _NOUNS: dict[Kind, str] = {
     "float": "a number",
     "text": "text",
 }
+LARGEST = 2**1000  # whole numbers are smaller
 _YAML_1_1_BOOLS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
@@ -71,7 +72,7 @@ class Domain:
 
     def is_in_bounds(self, value: float) -> bool:
         """Tell whether a number is finite and lies within the bounds."""
-        if not math.isfinite(value):
+        if not _is_finite(value):
             return False
         low_fits = self.low is None or (value > self.low if self.is_low_open else value >= self.low)
         high_fits = self.high is None or (value < self.high if self.is_high_open else value <= self.high)
@@ -100,7 +101,7 @@ class Domain:
     def _convert(self, value: Scalar | None) -> Scalar | None:
         """Return a value of the right type and size, with whole numbers taken as floats; None for another."""
         if self.kind == "float" and type(value) is int:
-            value = float(value) if abs(value) < 2**1000 else math.inf  # float() of a larger one raises
+            value = float(value) if _is_finite(value) else math.inf
         if self.kind is None or value is None or _KINDS[type(value)] != self.kind:
             return None
         if isinstance(value, int | float) and self.kind != "bool" and not self.is_in_bounds(value):
@@ -111,8 +112,8 @@ class Domain:
         if not isinstance(node, ScalarNode):
             return ""
         value = node.value
-        if isinstance(value, float) and not math.isfinite(value):
-            return "; write a finite number"
+        if isinstance(value, int | float) and not _is_finite(value):
+            return "; write a finite number" if isinstance(value, float) else "; write a number of fewer digits"
         if isinstance(value, float) and value.is_integer():
             is_allowed = self._convert(int(value)) is not None or int(value) in self.words
             return f"; write {int(value)}" if is_allowed else ""
@@ -123,6 +124,11 @@ class Domain:
                 return "; write it without quotes"
             return suggest(value, [word for word in self.words if isinstance(word, str)])
         return "; put it in quotes" if self.kind == "text" and value is not None else ""
+
+
+def _is_finite(value: float) -> bool:
+    """Tell whether a number is finite, a whole one as a float too: float() and isfinite() of a larger one raise."""
+    return abs(value) < LARGEST if isinstance(value, int) else math.isfinite(value)
 
 
 def _is_number(text: str) -> bool:

@@ -397,6 +397,7 @@ def test_the_architecture_must_be_given_under_every_alternative() -> None:
         ),
         ("[1e-4, 1.0]", "[1e-4, 1e3]", "high must be a number above 0 and at most 100, found [1e-4, 1e3]"),
         ("[1e-4, 1.0]", "[1e-4, .inf]", "must be a number, found .inf; write a finite number"),
+        ("int: [1, 4]", f"int: [1, 1{'0' * 350}]", "must be a whole number, found 1000"),
         (
             "  learning_rate",
             "  momentum: 0.9\n  learning_rate",
@@ -473,6 +474,7 @@ def test_a_fault_says_where_what_and_how(old: str, new: str, fault: str) -> None
         ("limits.time=0", "must be a duration above 0, found 0"),
         ("limits.time_s=30", "there is no key time_s here; did you mean time?"),
         ("limits.trials=0", "must be a whole number of at least 1, found 0"),
+        (f"limits.trials=1{'0' * 350}", "0...; write a number of fewer digits"),
         ("limits.epochs=1e3", "must be a whole number of at least 1, found 1e3; write 1000"),
         ("limits.gpu_hours=0", "must be a number above 0, found 0"),
         ("limits.no_improvement=-1", "must be a whole number of at least 1, found -1"),
