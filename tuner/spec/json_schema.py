@@ -195,7 +195,8 @@ def _build_limits() -> Schema:
 
 def _build_tracking() -> Schema:
     store = {"anyOf": [{"enum": ["auto", "off"]}, {"type": "string", "pattern": f"^({STORE_PATTERN})$"}]}
-    return {"anyOf": [{"type": "null"}, _build_record(Tracking, {"mlflow": store})]}
+    project = {"type": "string", "minLength": 1}
+    return {"anyOf": [{"type": "null"}, _build_record(Tracking, {"mlflow": store, "wandb": project})]}
 
 
 def _build_notify() -> Schema:

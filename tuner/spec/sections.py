@@ -254,7 +254,14 @@ def _read_duration(node: Node, faults: list[Fault]) -> float | None:
 
 def read_tracking(node: Node, faults: list[Fault]) -> Tracking:
     """Read where the results go; an address with a password is refused without showing it."""
-    return Tracking(**read_section(node, Tracking, faults, {"mlflow": _read_store}))
+    return Tracking(**read_section(node, Tracking, faults, {"mlflow": _read_store, "wandb": _read_project}))
+
+
+def _read_project(node: Node, faults: list[Fault]) -> Scalar | None:
+    if isinstance(node, ScalarNode) and node.value == "":
+        faults.append(Fault(node.place, "is empty; name a project, or write off"))
+        return None
+    return find_domain(Tracking, "wandb").read(node, faults)
 
 
 def _read_store(node: Node, faults: list[Fault]) -> str | None:

@@ -150,6 +150,7 @@ def test_what_load_spec_takes_the_schema_takes(name: str, data: st.DataObject) -
         (("limits", "epochs"), 0),
         (("limits", "target"), "best"),
         (("tracking", "mlflow"), "nowhere"),
+        (("tracking", "wandb"), ""),
         (("notify",), {}),
         (("notify",), {"events": ["end"]}),
         (("notify",), {"command": "mail me"}),

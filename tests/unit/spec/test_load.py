@@ -498,6 +498,7 @@ def test_a_fault_says_where_what_and_how(old: str, new: str, fault: str) -> None
         ("objective={also: [val_accuracy]}", "val_accuracy is the first objective already; take it out"),
         ("objective={also: seconds}", "must be a list of metrics, found seconds; write [parameters]"),
         ("tracking.mlflow=./mlruns", "must be auto, off or an address such as http://host:5000"),
+        ("tracking.wandb=''", "tracking.wandb: is empty; name a project, or write off"),
         ("space={from: digits, l2: 0}", "beside from nothing can stand"),
         ("space={from: ../x}", "names a folder"),
         ("stages={}", "must be a mapping from a stage's name to its settings, found {}"),
