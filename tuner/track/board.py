@@ -13,6 +13,7 @@ from tuner.track.event_file import (
     make_scalars,
     make_session_end,
     make_session_start,
+    write_choice,
 )
 from tuner.track.ledger import TENSORBOARD, Ledger, StageLedger, TrialRecord
 
@@ -84,10 +85,10 @@ class Board:
         if file.last is None:
             varied = [parameter for parameter in space.parameters if not parameter.is_constant]
             choices = {
-                parameter.name: [str(option) for option in parameter.distribution.options]
+                parameter.name: [write_choice(option) for option in parameter.distribution.options]
                 for parameter in varied
                 if isinstance(parameter.distribution, Choice)
-                and any(isinstance(option, str) for option in parameter.distribution.options)
+                and any(isinstance(option, str | bool) for option in parameter.distribution.options)
             }
             numbers = [parameter.name for parameter in varied if parameter.name not in choices]
             metrics = [f"best_{metric}", "val_accuracy", "val_loss", "train_loss", "seconds", "parameters"]

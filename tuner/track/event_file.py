@@ -200,14 +200,17 @@ def make_experiment(numbers: Sequence[str], choices: Mapping[str, Sequence[str]]
     return _make_hparams("experiment", HParamsPluginData(experiment=experiment), time.time())
 
 
+def write_choice(option: Scalar) -> str:
+    """Write an option of a choice that is no choice of numbers, as the page HParams shows it."""
+    return str(option).lower() if isinstance(option, bool) else str(option)
+
+
 def make_session_start(name: str, config: Mapping[str, Scalar], time_s: float) -> Event:
     """Make the event that tells the page HParams what a trial has."""
     start = SessionStartInfo(group_name=name, start_time_secs=time_s)
     for key, value in config.items():
-        if isinstance(value, bool):
-            start.hparams[key].string_value = str(value).lower()
-        elif isinstance(value, str):
-            start.hparams[key].string_value = value
+        if isinstance(value, str | bool):
+            start.hparams[key].string_value = write_choice(value)
         else:
             start.hparams[key].number_value = value
     return _make_hparams("session_start_info", HParamsPluginData(session_start_info=start), time_s)

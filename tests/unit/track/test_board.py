@@ -75,6 +75,23 @@ def test_what_a_later_stage_has_fixed_has_its_value_in_its_trials(tmp_path: Path
     assert (start.hparams["architecture"].string_value, start.hparams["dropout"].number_value) == ("lenet", 0.25)
 
 
+def test_true_and_false_are_compared_by_the_words_that_trials_have(tmp_path: Path) -> None:
+    varied = "space.architecture.choice.lenet.batch_norm={choice: [false, true]}"
+    ledger = make_up(tmp_path / "made-up", 20, "coarse", overrides=(varied,))
+    open_board(tmp_path / "made-up").sync()
+    content = read(tmp_path / "made-up/tensorboard").SummaryMetadata("_hparams_/experiment").plugin_data.content
+    (info,) = [one for one in parse_experiment_plugin_data(content).hparam_infos if "batch_norm" in one.name]
+    assert (info.type, list(info.domain_discrete)) == (1, ["false", "true"]), "1 is TensorBoard's word for text"
+    had = set()
+    for trial in ledger.stages()[0].trials():
+        run = read(tmp_path / "made-up/tensorboard" / trial.name)
+        content = run.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+        start = parse_session_start_info_plugin_data(content)
+        if info.name in start.hparams:
+            had.add(start.hparams[info.name].string_value)
+    assert had == set(info.domain_discrete)
+
+
 def test_a_trial_that_waits_at_its_rung_has_not_ended(tmp_path: Path) -> None:
     (stage,) = make_up(tmp_path / "made-up", 2, "coarse").stages()
     number = stage.start(stage.space, stage.trials()[0].config, 0)
