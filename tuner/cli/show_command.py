@@ -3,9 +3,8 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
@@ -52,6 +51,7 @@ def show(
     """
     if as_json:
         from tuner.track.best import find_front
+        from tuner.track.plain import make_plain
         from tuner.track.results import build_table
 
         stages = choose_stages(results / search, stage_name)
@@ -60,25 +60,18 @@ def show(
                 "stage": stage.name,
                 "ended": stage.attributes.get("ended"),
                 "narrowing": stage.attributes["narrowing"],
-                "audit": clean_audit(stage.attributes.get("audit")),
+                "audit": stage.attributes.get("audit"),
                 "trials": build_table(stage.trials()).to_pylist(),
                 "pareto": sorted(find_front(stage.trials(), stage.objective)),
             }
             for stage in stages
         ]
-        click.echo(json.dumps({"search": search, "stages": document}, default=str, indent=2))
+        click.echo(json.dumps(make_plain({"search": search, "stages": document}), default=str, indent=2))
         return
     if number is not None:
         print_trial(results / search, number, stage_name)
         return
     print_search(results / search, top=top, stage_name=stage_name, everything=everything)
-
-
-def clean_audit(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return a stage's audit as JSON has it: null for what is not known."""
-    if record is None:
-        return None
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in record.items()}
 
 
 def print_search(folder: Path, *, top: int, stage_name: str | None = None, everything: bool = False) -> None:

@@ -10,6 +10,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from tuner.track.ledger import TrialRecord
+from tuner.track.plain import make_plain
 
 
 def build_table(trials: Iterable[TrialRecord]) -> pa.Table:
@@ -34,13 +35,13 @@ def build_table(trials: Iterable[TrialRecord]) -> pa.Table:
 
 
 def write_table(table: pa.Table, path: Path, kind: Literal["parquet", "csv", "json"] = "parquet") -> None:
-    """Write a table as Parquet, as CSV or as a JSON list of rows."""
+    """Write a table as Parquet, as CSV or as a JSON list of rows, in which what is not a number is null."""
     if kind == "parquet":
         pq.write_table(table, path)
     elif kind == "csv":
         pa_csv.write_csv(table, path)
     else:
-        path.write_text(json.dumps(table.to_pylist(), indent=2, default=str) + "\n")
+        path.write_text(json.dumps(make_plain(table.to_pylist()), indent=2, default=str) + "\n")
 
 
 def _row(trial: TrialRecord) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """How ``tuner show`` shows what is on record."""
 
+import json
 import math
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from made_up import make_up
 
-from tuner.cli.show_command import print_search
+from tuner.cli.show_command import print_search, show
 
 REASON = "failed: RuntimeError: [/__w/third_party/gloo/pair.cc:561] closed, [enforce fail at alloc.cpp:117] :x: [/b]"
 
@@ -18,3 +20,12 @@ def test_the_text_of_an_error_is_shown_as_it_is(tmp_path: Path, capsys: pytest.C
     stage.end(number, "failed", REASON, math.nan)
     print_search(tmp_path / "made-up", top=3, everything=True)
     assert REASON in capsys.readouterr().out
+
+
+def test_what_is_not_a_number_is_null_in_json(tmp_path: Path) -> None:
+    (stage,) = make_up(tmp_path / "made-up", 1, "coarse").stages()
+    number = stage.start(stage.space, stage.trials()[0].config, seed=0)
+    stage.record_epoch(number, 1, {"epoch": 1, "val_accuracy": 0.5, "update_ratio": math.nan}, 0.5)
+    done = CliRunner().invoke(show, ["made-up", "--json", "--results", str(tmp_path)], catch_exceptions=False)
+    trials = json.loads(done.stdout, parse_constant=pytest.fail)["stages"][0]["trials"]
+    assert (trials[1]["val_accuracy"], trials[1]["update_ratio"]) == (0.5, None)

@@ -3,9 +3,11 @@
 import csv
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from tuner.spec import load_text
 from tuner.spec.search import Objective
@@ -58,6 +60,14 @@ def test_every_format_holds_the_same_trials(tmp_path: Path) -> None:
     with (tmp_path / "trials.csv").open() as file:
         assert [row["config.learning_rate"] for row in csv.DictReader(file)] == ["0.1", "0.2", "0.2"]
     assert [row["seed"] for row in json.loads((tmp_path / "trials.json").read_text())] == [0, 1, 2]
+
+
+def test_what_is_not_a_number_is_null_in_json(tmp_path: Path) -> None:
+    (stage,) = record(tmp_path / "one").stages()
+    stage.record_epoch(2, 1, {"epoch": 1, "val_loss": 0.7, "seconds": 1.0, "gradient_norm": math.nan}, 0.7)
+    write_table(build_table(stage.trials()), tmp_path / "trials.json", "json")
+    rows = json.loads((tmp_path / "trials.json").read_text(), parse_constant=pytest.fail)
+    assert (rows[2]["val_loss"], rows[2]["gradient_norm"]) == (0.7, None)
 
 
 def test_the_smallest_loss_is_the_best_where_it_is_minimised(tmp_path: Path) -> None:
