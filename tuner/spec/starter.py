@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tuner.spec.load import load_text
-from tuner.spec.yaml_tree import NUMBER
+from tuner.spec.yaml_tree import NUMBER, resolve_plain
 
 Kind = Literal["small grey", "small colour", "large"]
 KINDS: dict[str, Kind] = {
@@ -117,4 +117,4 @@ seed: 0
 def _quote(text: str) -> str:
     """Put text into quotes where YAML would read something else."""
     is_plain = text.replace("-", "").replace("_", "").replace(".", "").replace("/", "").isalnum()
-    return text if is_plain and not NUMBER.fullmatch(text) else "'" + text.replace("'", "''") + "'"
+    return text if is_plain and isinstance(resolve_plain(text), str) else "'" + text.replace("'", "''") + "'"

@@ -19,6 +19,12 @@ def test_a_file_for_each_data_set_loads(data: str) -> None:
     assert not warnings
 
 
+@pytest.mark.parametrize("word", ["true", "null", "NULL", "1e3", "0x1f", "no"])
+def test_a_name_and_a_folder_are_text_whatever_yaml_makes_of_the_word(word: str) -> None:
+    spec = load_text(write_starter(Wish(word, "folder", "1h", path=word)))
+    assert (spec.name, spec.data.path) == (word, word)
+
+
 @pytest.mark.parametrize(("budget", "time_s"), [("7200", 7200), ("90.5", 90.5), ("2h", 7200)])
 def test_a_budget_is_a_duration_or_seconds(budget: str, time_s: float) -> None:
     assert load_text(write_starter(Wish("a", "digits", budget))).limits.time_s == time_s
@@ -29,6 +35,7 @@ def test_a_budget_is_a_duration_or_seconds(budget: str, time_s: float) -> None:
     ("wish", "said"),
     [
         (Wish("a", "digits", "soon"), "limits.time"),
+        (Wish("a", "digits", "null"), "limits.time: must be a duration above 0, found null"),
         (Wish("a", "digits", "0"), "limits.time: must be a duration above 0, found 0"),
         (Wish("no name", "digits", "1h"), "name"),
         (Wish("a", "idx", "1h"), "path"),
