@@ -26,6 +26,7 @@ from tuner.track.plain import make_plain
 from tuner.train.checkpoint import load_model
 from tuner.train.data import LabelledImages, Opening, load_splits, open_images, prepare, prepare_test
 from tuner.train.measures import (
+    WITHIN,
     Interval,
     Measures,
     bound_accuracy,
@@ -228,9 +229,9 @@ def _describe(contender: Mapping[str, Any], trials: list[TrialRecord], hits: Hit
     return {
         **contender,
         "validation": values,
-        "mean": bound_mean(values, is_share=metric == "val_accuracy"),
+        "mean": bound_mean(values, WITHIN[metric]),
         "test": hits.mean(axis=1).tolist(),
-        "test_mean": bound_mean(hits.mean(axis=1).tolist(), is_share=True),
+        "test_mean": bound_mean(hits.mean(axis=1).tolist(), WITHIN["val_accuracy"]),
     }
 
 

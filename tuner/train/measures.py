@@ -12,6 +12,8 @@ CALIBRATION_BINS = 15
 RESAMPLES = 2000
 LEVEL = 0.95
 """Of every interval here."""
+WITHIN = {"val_accuracy": (0.0, 1.0), "val_loss": (0.0, math.inf)}
+"""Between which an objective lies, and so its mean."""
 _BLOCK = 100  # so many samples are drawn at a time
 
 Probabilities = NDArray[np.float64]
@@ -136,15 +138,22 @@ def vote_hard(members: Sequence[Probabilities]) -> Probabilities:
     return mixed
 
 
-def bound_mean(values: Sequence[float], *, is_share: bool = False) -> Interval:
-    """Return the mean of a few values, as of several seeds, with its interval by Student's t; a share's in [0, 1]."""
+def bound_mean(values: Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
+    """Return the mean of a few values, as of several seeds, with its interval by Student's t.
+
+    Parameters
+    ----------
+    values : sequence of float, not empty
+        The values.
+    within : (float, float)
+        Between which any value lies, so that the interval does too.
+    """
     mean = float(np.mean(values))
     if len(values) < 2:
         return Interval(mean, math.nan, math.nan)
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     reach = float(student_t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
-    low, high = mean - reach, mean + reach
-    return Interval(mean, max(0.0, low), min(1.0, high)) if is_share else Interval(mean, low, high)
+    return Interval(mean, max(within[0], mean - reach), min(within[1], mean + reach))
 
 
 def bound_accuracy(hits: NDArray[np.bool_]) -> Interval:

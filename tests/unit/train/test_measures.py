@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, log_loss, precision_score, recall_score, top_k_accuracy_score
 
-from tuner.train.measures import bound_accuracy, bound_mean, compare_paired, measure, vote_hard, vote_softly
+from tuner.train.measures import WITHIN, bound_accuracy, bound_mean, compare_paired, measure, vote_hard, vote_softly
 
 
 def draw(num_images: int, num_classes: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -60,6 +60,12 @@ def test_the_interval_of_a_mean_holds_the_mean_as_often_as_it_says() -> None:
     held = [bound.low <= 0 <= bound.high for bound in (bound_mean(rng.normal(size=3)) for _ in range(2000))]
     assert 0.93 < np.mean(held) < 0.97
     assert math.isnan(bound_mean([0.5]).low)
+
+
+def test_the_interval_of_an_objective_lies_where_the_objective_can() -> None:
+    share, loss = bound_mean([0.9, 1.0], WITHIN["val_accuracy"]), bound_mean([0.5, 1.5], WITHIN["val_loss"])
+    assert (share.low, share.high) == (pytest.approx(0.95 - 0.05 * 12.706, abs=1e-3), 1.0)
+    assert (loss.low, loss.high) == (0.0, pytest.approx(1.0 + 0.5 * 12.706, abs=1e-3))
 
 
 def test_a_paired_comparison_holds_the_true_difference_and_is_surer_for_pairs() -> None:
