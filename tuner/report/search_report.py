@@ -99,8 +99,11 @@ def _lead(stages: Sequence[StageLedger], views: Sequence[StageView], openings: S
     asked = load_text(stages[-1].attributes["asked"], "the ledger")
     running = [stage.name for stage in stages if not stage.attributes.get("ended")]
     waiting = [stage.name for stage in asked.stages[len(stages) :]]
-    lead = []
-    if running or waiting:
+    lead, ended = [], stages[-1].attributes.get("ended")
+    if not running and ended != "complete":
+        left = f", before stage {waiting[0]} began" if waiting else ""
+        lead.append(f"This search ended early: {ended}{left}.")
+    elif running or waiting:
         state = f"stage {running[-1]} has not ended" if running else f"stage {waiting[0]} has not begun"
         lead.append(f"This search is not over: {state}. What follows is what it has so far.")
     best = [(view, rank_trials(view.trials, maximize=view.maximize)[:1]) for view in reversed(views)]

@@ -91,6 +91,18 @@ def test_a_search_that_runs_has_a_report_that_says_so(tmp_path: Path) -> None:
     assert "This search is not over: stage coarse has not ended" in build_report(tmp_path / "made-up")
 
 
+def test_a_search_that_a_limit_ended_has_a_report_that_says_so(tmp_path: Path) -> None:
+    first, last = make_up(tmp_path / "made-up", 5, "coarse", "fine").stages()
+    last.set(ended="the limit of 10 trials was reached")
+    assert "This search ended early: the limit of 10 trials was reached." in build_report(tmp_path / "made-up")
+    make_up(tmp_path / "shorter", 5, "coarse").stages()[0].set(ended="the target was reached")
+    page = build_report(tmp_path / "shorter")
+    assert "This search ended early: the target was reached, before stage fine began." in page
+    assert "not over" not in page
+    first.set(ended=None)  # as extend does, to go on with it
+    assert "This search is not over: stage coarse has not ended" in build_report(tmp_path / "made-up")
+
+
 def test_a_stage_without_a_trial_has_a_report(tmp_path: Path) -> None:
     make_up(tmp_path / "made-up", 0, "coarse")
     assert "Stage coarse" in build_report(tmp_path / "made-up")
