@@ -85,9 +85,8 @@ def find_trial(stage: StageLedger, number: int) -> TrialRecord:
     """
     trials = stage.trials()
     if number >= len(trials):
-        raise SearchNotFoundError(
-            f"search {stage.search!r} has no trial {number} in stage {stage.name!r}; it has 0 to {len(trials) - 1}"
-        )
+        have = f"it has 0 to {len(trials) - 1}" if trials else "it has none yet"
+        raise SearchNotFoundError(f"search {stage.search!r} has no trial {number} in stage {stage.name!r}; {have}")
     return trials[number]
 
 

@@ -3,7 +3,10 @@
 from types import SimpleNamespace
 from typing import Any
 
-from tuner.track.best import find_source
+import pytest
+
+from tuner.errors import SearchNotFoundError
+from tuner.track.best import find_source, find_trial
 
 
 def stage(*states: str, ended: str | None = "complete", value: float = 0.5) -> Any:
@@ -25,3 +28,11 @@ def test_without_a_complete_trial_it_is_the_latest_that_has_ended_with_a_result(
 def test_a_search_that_goes_on_without_a_complete_trial_has_none() -> None:
     assert find_source([stage("stopped", "running", ended=None)]) is None
     assert find_source([]) is None
+
+
+@pytest.mark.parametrize(("states", "have"), [((), "it has none yet"), (("complete",) * 3, "it has 0 to 2")])
+def test_a_trial_that_is_not_there_is_refused_with_those_that_are(states: tuple[str, ...], have: str) -> None:
+    begun = stage(*states)
+    begun.search, begun.name = "digits", "coarse"
+    with pytest.raises(SearchNotFoundError, match=f"has no trial 7 in stage 'coarse'; {have}"):
+        find_trial(begun, 7)
