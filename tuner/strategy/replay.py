@@ -118,7 +118,7 @@ def replay_stage(
         is_guessed = event.epoch > len(trials[number].values)
         epochs, spent, num_guessed = epochs + 1, spent + seconds[number], num_guessed + is_guessed
         num_complete += event.epoch == stage.max_epochs
-        if event.value > best:
+        if event.value > best or (event.value == best and not is_guessed):  # what is guessed follows what is on record
             best, is_known = event.value, not is_guessed
     return Outcome(epochs, spent, best, is_known, num_complete, num_guessed)
 

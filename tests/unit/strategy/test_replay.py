@@ -71,6 +71,15 @@ def test_a_curve_that_was_cut_off_is_guessed_and_never_better_than_the_record() 
     assert low <= middle <= high
 
 
+def test_a_best_value_that_is_on_record_is_no_guess_where_a_guess_came_to_it_first() -> None:
+    best = TrialView(1, {"batch_size": 2}, (0.5, 0.9), "complete")
+    like_it = TrialView(0, {"batch_size": 1}, (0.5,), "stopped")  # trains before it, and follows it
+    stage = STAGE.model_copy(update={"max_epochs": 2, "halving": None})
+    rng = np.random.default_rng(0)
+    found = replay_stage((like_it, best), [1.0, 1.0], stage, SPACE, workers=1, seed=0, rng=rng)
+    assert (found.best, found.num_guessed, found.is_best_known) == (0.9, 1, True)
+
+
 def test_a_trial_that_diverged_or_has_no_epoch_does_no_harm() -> None:
     trials = load_trials()
     broken = dataclasses.replace(trials[0], values=(0.1, float("nan")), state="diverged")
