@@ -74,8 +74,10 @@ def replay_search(
         If the settings are none that halving has.
     """
     stages = Ledger.open(folder).stages()
+    if not stages:
+        raise SearchNotFoundError(f"search {folder.name!r} has begun no stage yet; start it with: tuner run SPEC")
     chosen = [stage for stage in stages if stage_name in {None, stage.name}]
-    names = ", ".join(stage.name for stage in stages) or "none"
+    names = ", ".join(stage.name for stage in stages)
     if not chosen:
         raise SearchNotFoundError(f"search {folder.name!r} has no stage {stage_name!r}; it has: {names}")
     ledger = chosen[-1]

@@ -67,16 +67,20 @@ def find_trial(folder: Path, stage_name: str | None, number: int | None) -> tupl
         If there is none.
     """
     ledger = Ledger.open(folder)
-    stages = ledger.stages()[-1:] if stage_name is None else [s for s in ledger.everything() if s.name == stage_name]
+    begun = ledger.everything()
+    if not begun:
+        raise SearchNotFoundError(f"search {folder.name!r} has begun no stage yet; start it with: tuner run SPEC")
+    stages = ledger.stages()[-1:] if stage_name is None else [s for s in begun if s.name == stage_name]
     if not stages:
-        names = ", ".join(stage.name for stage in ledger.everything()) or "none yet"
+        names = ", ".join(stage.name for stage in begun)
         raise SearchNotFoundError(f"search {folder.name!r} has no stage {stage_name!r}; it has: {names}")
     (stage,) = stages
     trials = stage.trials()
     chosen = rank_trials(trials, maximize=stage.maximize)[:1] if number is None else trials[number : number + 1]
     if not chosen:
         have = f"it has 0 to {len(trials) - 1}" if trials else "it has none yet"
-        raise SearchNotFoundError(f"search {folder.name!r} has no such trial in stage {stage.name!r}; {have}")
+        what = "no trial with a result" if number is None else f"no trial {number}"
+        raise SearchNotFoundError(f"search {folder.name!r} has {what} in stage {stage.name!r}; {have}")
     if not chosen[0].epochs:
         raise SearchNotFoundError(f"{chosen[0].name}: it has no epoch on record to compare with ({chosen[0].state})")
     return stage, chosen[0]

@@ -803,6 +803,13 @@ def test_a_replay_never_stops_those_that_were_not_to_be_stopped(
     assert {(one.halving.audit, one.halving.reduction) for one in seen if one.halving} == {(share, 4)}
 
 
+def test_a_search_that_has_begun_no_stage_has_no_replay(tmp_path: Path) -> None:
+    (tmp_path / "search").mkdir()
+    Ledger.open(tmp_path / "search", create=True)
+    with pytest.raises(SearchNotFoundError, match="has begun no stage yet; start it with: tuner run SPEC"):
+        replay_module.replay_search(tmp_path / "search", {}, stage_name=None, workers=1, seed=0)
+
+
 def test_a_replay_takes_the_usual_cost_for_a_trial_that_never_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
