@@ -14,6 +14,7 @@ import pytest
 from conftest import TUNER, clean_environment
 from mlflow import MlflowClient
 from mlflow.entities import Metric
+from postgres_server import Server
 
 from tuner.errors import TrackingError
 from tuner.spec import load_text
@@ -21,6 +22,7 @@ from tuner.track import mirror as mirror_module
 from tuner.track.ledger import Ledger, StageLedger
 from tuner.track.mirror import Mirror, find_comparison
 from tuner.track.mirror_main import mirror_until_told
+from tuner.track.registry import ALIAS, register
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # MLflow's own
 
@@ -219,6 +221,16 @@ def test_the_champion_is_the_model_for_which_the_test_set_was_opened_last(stage:
         open_test(number, name)
         assert find_champion(*held) == f"{name}-0"
         assert find_champion(*open_mirror(tmp_path)) == f"{name}-0"
+
+
+def test_a_card_of_a_thousand_classes_is_cut_to_what_mlflows_tables_hold(postgres: Server) -> None:
+    client = MlflowClient(f"{postgres.address.replace('://', '+psycopg://')}?client_encoding=utf8")
+    run_id = client.create_run(client.create_experiment("large")).info.run_id
+    card = "# large\n" + ", ".join(f"n{number:08d}" for number in range(1000))
+    register(client, "large", run_id, "mlflow_model", {"tuner.trial": "final-1-0"}, card, is_champion=True)
+    told = client.get_model_version_by_alias("large", ALIAS).description
+    assert told.startswith(card[:4900])
+    assert told.endswith("All of it is among the artifacts of the run.\n")
 
 
 def test_what_a_server_does_after_it_was_given_up_leaves_nothing_twice(stage: StageLedger, tmp_path: Path) -> None:

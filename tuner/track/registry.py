@@ -11,6 +11,7 @@ from tuner.track.address import hide_password
 
 ALIAS = "champion"
 PREFIX = "models:/"
+MOST_TOLD = 5000  # characters of a description: more fit into MLflow's files, and not into its tables in PostgreSQL
 
 
 def register(
@@ -23,7 +24,10 @@ def register(
     *,
     is_champion: bool,
 ) -> None:
-    """Make a version of a registered model of a run's artifact, once; the champion gets the alias."""
+    """Make a version of a registered model of a run's artifact, once; the champion gets the alias.
+
+    A card that is too long, as with a thousand classes, is cut: all of it is among the run's artifacts.
+    """
     try:
         client.create_registered_model(name, description=f"What the search {name} chose.")
     except MlflowException:  # it is there already, or nothing that follows works either
@@ -35,11 +39,16 @@ def register(
         same[0]
         if same
         else client.create_model_version(
-            name, f"runs:/{run_id}/{artifact}", run_id=run_id, tags=dict(tags), description=card
+            name, f"runs:/{run_id}/{artifact}", run_id=run_id, tags=dict(tags), description=_cut(card)
         )
     )
     if is_champion:
         client.set_registered_model_alias(name, ALIAS, str(version.version))
+
+
+def _cut(card: str) -> str:
+    rest = " ...\n\nAll of it is among the artifacts of the run.\n"
+    return card if len(card) <= MOST_TOLD else card[: MOST_TOLD - len(rest)] + rest
 
 
 def fetch_model(address: str, tracking_uri: str, file: str, folder: Path) -> tuple[Path, str]:
