@@ -89,6 +89,8 @@ class Audit:
         """Say in a sentence what follows for ``min_epochs``, if anything does."""
         first = self.rungs[0] if self.rungs else None
         is_trusted = first is not None and first.num_trials >= MIN_TRUSTED
+        if self.num_audited == 0 and self.epochs == self.epochs_unstopped:
+            return ""  # nobody was stopped
         if self.num_audited == 0:
             return "no trial was audited, so nothing tells what stopping cost; set halving: {audit: 0.1}"
         misleads = self.low > MANY_LOST or (first is not None and is_trusted and first.correlation < DOUBTFUL)

@@ -138,6 +138,11 @@ def test_without_audited_trials_nothing_is_claimed() -> None:
     assert math.isnan(audit_stage([view(1, (0.1,), "stopped")], (), (1, 2)).high)
 
 
+def test_where_nobody_was_stopped_no_audit_is_missing() -> None:
+    found = audit_stage([view(0, (0.5, 0.6), "complete"), view(1, (0.1, math.nan), "diverged")], (), (1, 2))
+    assert (found.saved, found.advise()) == (0, "")
+
+
 def test_a_first_rung_that_tells_well_may_come_earlier() -> None:
     worth = (RungWorth(3, 0.95, 30),)
     found = Audit(200, 30, 20, 3, 0, 0.02, 0.0, 0.2, worth, True, 500, 1000)
