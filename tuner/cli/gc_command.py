@@ -40,7 +40,8 @@ def gc(yes: bool, unused_days: float, results: Path, cache: Path) -> None:
 
     scratch = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 where Ray has it
     temporary = Path(tempfile.gettempdir())
-    found = find_garbage(results.absolute(), cache.absolute(), Path(scratch) / "ray", unused_days * 86400, temporary)
+    places = (results.absolute(), cache.absolute(), Path(scratch) / "ray")
+    found = find_garbage(*places, unused_days * 86400, temporary, lambda fault: click.echo(f"kept: {fault}", err=True))
     freed = 0
     for garbage in found:
         click.echo(f"{format_bytes(garbage.size_bytes):>10}  {garbage.path}: {garbage.why}")

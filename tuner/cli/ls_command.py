@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.table import Table
@@ -21,14 +22,20 @@ def ls(results: Path, as_json: bool) -> None:
         tuner ls
         tuner ls --json
     """
-    from tuner.report.leaderboard import format_objective
+    from tuner.errors import LedgerError
     from tuner.track.best import rank_trials
     from tuner.track.ledger import Ledger
+    from tuner.track.plain import make_plain
     from tuner.track.store import list_searches
 
-    rows = []
+    rows, faults = [], []
     for folder in list_searches(results.absolute()):
-        for stage in Ledger.open(folder).stages():
+        try:
+            stages = Ledger.open(folder).stages()
+        except LedgerError as error:
+            faults.append(f"{folder.name}: {error}")
+            continue
+        for stage in stages:
             trials, attributes = stage.trials(), stage.attributes
             ranked = rank_trials(trials, maximize=stage.maximize)
             rows.append(
@@ -42,11 +49,21 @@ def ls(results: Path, as_json: bool) -> None:
                 }
             )
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    if not rows:
+        click.echo(json.dumps(make_plain(rows), indent=2))
+    elif rows:
+        print_rows(rows)
+    elif not faults:
         click.echo(f"no search in {results} yet; start one with: tuner run SPEC")
-        return
+    for fault in faults:
+        click.echo(f"not listed: {fault}", err=True)
+    if faults:
+        raise SystemExit(1)
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """Print a line a stage."""
+    from tuner.report.leaderboard import format_objective
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("search", "stage", "trials", "metric", "best", "ended"):
         table.add_column(title, justify="right" if title in {"trials", "best"} else "left")

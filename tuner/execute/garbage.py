@@ -3,11 +3,11 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.errors import RunError
+from tuner.errors import LedgerError, RunError
 from tuner.execute.checkpoints import CHECKPOINTS, DESK, Checkpoints, is_left
 from tuner.execute.task import LAST, Manner
 from tuner.track.best import rank_trials
@@ -43,7 +43,14 @@ class Garbage:
     trial: str = ""
 
 
-def find_garbage(results: Path, cache: Path, ray_folder: Path, unused_s: float, temporary: Path) -> list[Garbage]:
+def find_garbage(
+    results: Path,
+    cache: Path,
+    ray_folder: Path,
+    unused_s: float,
+    temporary: Path,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[Garbage]:
     """Find what can be freed.
 
     Parameters
@@ -56,13 +63,20 @@ def find_garbage(results: Path, cache: Path, ray_folder: Path, unused_s: float, 
         Decoded images that were not read for so many seconds are made again if they are wanted.
     temporary : Path
         Where this machine's workers train if checkpoints are in an object store.
+    tell : function
+        Called with what is wrong with a search whose ledger cannot be read; nothing of it is freed.
 
     Returns
     -------
     list of Garbage
         Nothing of a search that runs, nothing that a search needs to go on, and no record.
     """
-    found = [one for folder in list_searches(results) for one in _find_in_search(folder)]
+    found: list[Garbage] = []
+    for folder in list_searches(results):
+        try:
+            found += list(_find_in_search(folder))
+        except LedgerError as error:
+            tell(f"search {folder.name!r}: {error}")
     found += _find_unused(cache, unused_s)
     found += _find_sessions(ray_folder)
     found += _find_desks(temporary)

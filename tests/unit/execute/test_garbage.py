@@ -83,6 +83,22 @@ def test_a_search_that_runs_is_not_touched(tmp_path: Path) -> None:
         assert find_garbage(tmp_path, tmp_path / "none", tmp_path / "none", DAY_S, tmp_path / "none") == []
 
 
+def test_a_damaged_ledger_hides_no_other_search(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        leave_search(tmp_path / name)
+    (tmp_path / "b" / "ledger.journal").write_text("{}\n" * 3)
+    places = ["--results", str(tmp_path), "--cache", str(tmp_path / "none")]
+    listed = CliRunner().invoke(cli, ["ls", *places[:2]])
+    assert listed.exit_code == 1
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["search", "a", "c"]
+    assert "not listed: b: " in listed.stderr
+    assert "restore it from a copy" in listed.stderr
+    freed = CliRunner().invoke(cli, ["gc", "--yes", *places])
+    assert freed.exit_code == 0
+    assert "kept: search 'b': " in freed.stderr
+    assert [(tmp_path / name / "ray").exists() for name in ("a", "b", "c")] == [False, True, False]
+
+
 def test_decoded_images_are_freed_only_when_they_were_not_used_for_long(tmp_path: Path) -> None:
     old, new = tmp_path / "images-a.arrow", tmp_path / "images-b.arrow"
     for path in (old, new):
