@@ -15,6 +15,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 BFLOAT16_CAPABILITY = 8  # of CUDA devices, from which on bfloat16 and TF32 have units of their own
 FLOAT16_CAPABILITY = 7
 BUSY_MULTIPLY_ADDS = 10**9  # of a batch, from which on a GPU computes longer than a CPU takes to start it all
+HALVINGS = 16  # of the first scale of a loss in float16, until it is one
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class LossScaler:
 
     def __init__(self, *, is_needed: bool) -> None:
         self.is_needed = is_needed
-        self._scale = 2.0**16
+        self._scale = 2.0**HALVINGS
         self._good_steps = 0
 
     def scale(self, loss: Tensor) -> Tensor:

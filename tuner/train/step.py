@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.spec.hyperparameters import Hyperparameters
-from tuner.train.acceleration import Acceleration, LossScaler
+from tuner.train.acceleration import HALVINGS, Acceleration, LossScaler
 from tuner.train.average import WeightAverage
 from tuner.train.criterion import Criterion, count_correct
 from tuner.train.memory import give_up_onednn, is_out_of_memory, release
@@ -134,7 +134,7 @@ class Stepper:
             # outside of except, whose error holds the tensors that did not fit
             self.micro_batch = min(self.micro_batch, len(batch.images)) // 2
             release(self._device)
-        gradients = [one.grad for one in self._classifier.parameters() if one.grad is not None]
+        gradients = self._gradients()
         norm = torch.zeros((), device=self._device)
         is_sound = self._scaler.unscale(gradients)
         sums[1] = add_l2_gradient(self._weights, self._criterion.l2) * len(batch.images)
@@ -181,6 +181,25 @@ class Stepper:
                 correct = count_correct(losses.logits, labels)
                 sums += torch.stack([losses.own * len(images), torch.zeros_like(losses.own), correct])
         return sums
+
+    def find_gradients(self, batch: Batch) -> None:
+        """Compute the gradients of a batch's loss as they are without float16's scale, and move nothing.
+
+        A scale that is too large for them is halved until it is not, as the first steps of a training do, which are
+        left out for it.
+
+        Parameters
+        ----------
+        batch : Batch
+            What to learn from.
+        """
+        for _ in range(1 + HALVINGS):
+            self.add_gradients(batch)
+            if self._scaler.unscale(self._gradients()):
+                return
+
+    def _gradients(self) -> list[Tensor]:
+        return [one.grad for one in self._classifier.parameters() if one.grad is not None]
 
     def _alone(self, *, is_last: bool) -> contextlib.AbstractContextManager[None]:
         """Let gradients be sent to the other workers with the last part only."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tuner.spec.hyperparameters import HogSvm, Hyperparameters, Sgd
+from tuner.train.acceleration import HALVINGS
 from tuner.train.checks.finding import Finding, judge
 from tuner.train.data import ImageSplits
 from tuner.train.loop import Trainer
@@ -127,7 +128,7 @@ class WiringCheck:
     def _check_gradients(self, trainer: Trainer) -> Finding:
         """See that every layer learns: none is frozen, none has only zeros, none begins with equal weights."""
         trainer.classifier.train()
-        trainer.stepper.add_gradients(trainer.gather(self._rows))
+        trainer.stepper.find_gradients(trainer.gather(self._rows))
         frozen, broken, dead, equal = [], [], [], []
         weights = {id(weight) for weight in find_weights(trainer.classifier)}  # others may well begin with zeros
         for name, parameter in trainer.classifier.network.named_parameters():
@@ -187,7 +188,10 @@ class WiringCheck:
             weights = find_weights(trainer.classifier)
             before = _flatten([weight.detach() for weight in weights])
             batch = trainer.gather(self._rows)
-            measured = trainer.stepper.take(batch, PROBE_RATE, is_measured=False)
+            for _ in range(1 + HALVINGS):  # one that overflows in float16 is left out, and the next has a lower scale
+                measured = trainer.stepper.take(batch, PROBE_RATE, is_measured=True)
+                if measured.change is not None:
+                    break
             parts.append(_flatten([weight.grad for weight in weights if weight.grad is not None]))
             steps.append(before - _flatten([weight.detach() for weight in weights]))
         square = float(before @ before)
