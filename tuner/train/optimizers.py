@@ -14,6 +14,7 @@ from torch.optim.rmsprop import rmsprop
 from torch.optim.sgd import sgd
 
 from tuner.spec import hyperparameters as spec
+from tuner.train.models.googlenet import DeeplySupervised
 
 # the paper's and torch's values
 ADAM_DECAYS = (0.9, 0.999)
@@ -223,8 +224,8 @@ class Muon:
     Notes
     -----
     A filter of shape (out, in, height, width) counts as a matrix of ``out`` rows. The first and the last weight of
-    the network, biases and all other vectors are AdamW's, as in the reference. The step is scaled so that its root
-    mean square is about AdamW's [2]_: one learning rate serves both parts.
+    the network, the last one of each auxiliary head, biases and all other vectors are AdamW's, as in the reference.
+    The step is scaled so that its root mean square is about AdamW's [2]_: one learning rate serves both parts.
 
     References
     ----------
@@ -235,10 +236,12 @@ class Muon:
     def __init__(self, options: spec.Muon, model: nn.Module) -> None:
         self._options = options
         weights = find_weights(model)
-        self._hidden: list[Tensor] = list(weights[1:-1])
+        heads = [head for module in model.modules() if isinstance(module, DeeplySupervised) for head in module.heads]
+        ends = [weights[0], weights[-1], *(find_weights(head)[-1] for head in heads)]
+        end_ids = {id(weight) for weight in ends}
+        self._hidden: list[Tensor] = [weight for weight in weights if id(weight) not in end_ids]
         ids = {id(parameter) for parameter in self._hidden}
         others = [parameter for parameter in model.parameters() if id(parameter) not in ids]
-        ends = [weight for weight in weights if id(weight) not in ids]
         self._adamw = AdamW(spec.AdamW(weight_decay=options.weight_decay), others, ends)
         self._velocities = [torch.zeros_like(weight) for weight in self._hidden]
 

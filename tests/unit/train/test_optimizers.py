@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from tuner.spec import hyperparameters as spec
+from tuner.train.models import Randomness, build_model
 from tuner.train.optimizers import (
     MUON_SCALE,
     AdamW,
@@ -105,6 +106,20 @@ def test_muon_steps_hidden_matrices_by_orthogonal_momentum_and_the_rest_as_adamw
     for position in (0, 4):
         torch.testing.assert_close(ours[position].weight, theirs[position].weight)
     torch.testing.assert_close(ours[1].bias, theirs[1].bias)
+
+
+def test_muon_leaves_the_scores_of_every_head_to_adamw() -> None:
+    given = spec.Hyperparameters(architecture=spec.GoogLeNet(width=0.1))
+    randomness = Randomness(torch.Generator().manual_seed(0), torch.Generator().manual_seed(1))
+    network = build_model(given, (8, 8, 1), 3, randomness)
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    scores = network(torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1)))
+    sum(nn.functional.cross_entropy(one, torch.arange(8) % 3) for one in scores).backward()
+    Muon(spec.Muon(), network).step(0.1)
+    steps = {name: (parameter.detach() - before[name]).abs() for name, parameter in network.named_parameters()}
+    for name in ("classifier.weight", "heads.0.6.weight", "heads.1.6.weight"):
+        assert steps[name].median() == pytest.approx(0.1, rel=0.01), "the first step of AdamW is the learning rate"
+    assert steps["heads.0.3.weight"].median() < 0.05
 
 
 @pytest.mark.parametrize("shape", [(5, 40), (40, 5), (16, 16), (1, 7)])
