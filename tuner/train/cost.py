@@ -149,7 +149,8 @@ def measure_cost(
         trainer = Trainer(given, some, max_epochs=num_epochs, seed=seed, device=device)
         return trainer, clock() - began, list(trainer.epochs())
 
-    most_validated = min(num_validation, EVALUATION_VALUES[device.partition(":")[0]] // math.prod(splits.image_shape))
+    at_once = max(1, EVALUATION_VALUES[device.partition(":")[0]] // math.prod(splits.image_shape))
+    most_validated = min(num_validation, at_once)
     trainer, build_s, results = look(FEW_STEPS, 2)
     slow_s = max(0.0, results[0].seconds - results[-1].seconds)  # what is done once for shapes that are new
     peak = results[-1].peak_memory_bytes
@@ -167,7 +168,7 @@ def measure_cost(
     return Cost(
         begin_s=build_s + slow_s,
         train_s=float(np.median(trained_s)) * num_train / num_seen,
-        rest_s=float(np.median(validated_s)) * num_validation / max(1, most_validated) + save_s,
+        rest_s=float(np.median(validated_s)) * num_validation / most_validated + save_s,
         memory_bytes=peak,
         state_bytes=(folder / "last.pt").stat().st_size,
         model_bytes=(folder / "model.pt").stat().st_size,

@@ -4,12 +4,14 @@ import itertools
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tuner.errors import SpecError
 from tuner.spec.space import Config
 from tuner.train.cost import Cost, CostModel, Images, measure_cost
 from tuner.train.data import ImageSplits
+from tuner.train.loop import EVALUATION_VALUES
 
 IMAGES = Images((8, 8, 1), 10, 1000, 200)
 
@@ -31,6 +33,16 @@ def test_an_epoch_is_measured_in_whole_from_a_part_of_it(digits: ImageSplits, tm
     assert 0 < cost.rest_s < took
     assert cost.state_bytes == (tmp_path / "last.pt").stat().st_size > cost.model_bytes > 0
     assert cost.memory_bytes > 50e6
+
+
+def test_images_of_which_one_fills_a_batch_of_validation_are_measured(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 300, 300, 3), dtype=np.uint8)
+    assert images[0].size > EVALUATION_VALUES["cpu"]
+    rows, mean, std = np.arange(20), np.full(3, 127.0), np.full(3, 70.0)
+    large = ImageSplits(images, rows % 2, rows[:16], rows[16:], mean, std, ("a", "b"), "large")
+    cost = measure_cost(cnn(1, 1, 4), large, folder=tmp_path, seed=0)
+    assert cost.train_s > 0
+    assert cost.rest_s > 0
 
 
 def test_a_configuration_that_a_trial_would_fail_with_fails_here_too(digits: ImageSplits, tmp_path: Path) -> None:
