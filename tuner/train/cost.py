@@ -20,6 +20,7 @@ from tuner.train.models.summary import summarise_architecture
 
 FEW_STEPS = 4  # of an epoch of the first look, which says how many more are worth their time
 LOOK_S, EPOCHS = 0.4, 4  # that an epoch of the second look is to last, and how many there are, one to warm up
+LOW_RATE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ def measure_cost(
         If a trial with this configuration would fail.
     """
     given = build_hyperparameters(config)
-    given = given.model_copy(update={"batch_size": math.ceil(given.batch_size / workers)})
+    # what takes as long at any learning rate, and diverges at none so low: a training that does ends early
+    given = given.model_copy(update={"batch_size": math.ceil(given.batch_size / workers), "learning_rate": LOW_RATE})
     num_train, num_validation = (math.ceil(len(rows) / workers) for rows in (splits.train, splits.validation))
 
     def look(num_steps: int, num_epochs: int) -> tuple[Trainer, float, list[EpochResult]]:

@@ -45,6 +45,12 @@ def test_images_of_which_one_fills_a_batch_of_validation_are_measured(tmp_path: 
     assert cost.rest_s > 0
 
 
+def test_what_would_diverge_is_measured_as_anything_else(digits: ImageSplits, tmp_path: Path) -> None:
+    cost = measure_cost({**cnn(2, 16), "learning_rate": 10.0}, digits, folder=tmp_path, seed=0)
+    assert cost.train_s > 0
+    assert cost.rest_s > 0
+
+
 def test_a_configuration_that_a_trial_would_fail_with_fails_here_too(digits: ImageSplits, tmp_path: Path) -> None:
     config = {"architecture": "resnet", "architecture.resnet.depth": 8, "batch_size": 1}
     with pytest.raises(SpecError, match="at least 2 images a batch"):
