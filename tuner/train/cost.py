@@ -148,7 +148,7 @@ def measure_cost(
             order=None,
         )
         began = clock()
-        trainer = Trainer(given, some, max_epochs=num_epochs, seed=seed, device=device)
+        trainer = Trainer(given, some, max_epochs=num_epochs, seed=seed, device=device, clock=clock)
         return trainer, clock() - began, list(trainer.epochs())
 
     at_once = max(1, EVALUATION_VALUES[device.partition(":")[0]] // math.prod(splits.image_shape))
