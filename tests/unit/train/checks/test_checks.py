@@ -187,6 +187,13 @@ def test_shuffled_labels_are_found(digits: ImageSplits) -> None:
     assert "shuffled" in found["carries over"].advice
 
 
+def test_labels_that_fit_are_right_however_few_are_looked_at(digits: ImageSplits) -> None:
+    train, validation = (rows[digits.labels[rows] < 2] for rows in (digits.train, digits.validation))
+    few = dataclasses.replace(digits, train=train, validation=validation[:2])
+    (found,) = (one for one in check_images(few, np.random.default_rng(0)) if one.check == "labels fit images")
+    assert (found.status, found.value, found.bound) == ("pass", 1.0, "at least 100.0%")
+
+
 def test_another_rate_is_tried_before_it_is_said_that_nothing_carries_over(digits: ImageSplits) -> None:
     given = Hyperparameters(architecture=SimpleCnn(depth=2, width=16), learning_rate=0.1)
     statuses = [
