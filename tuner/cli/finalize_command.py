@@ -15,6 +15,7 @@ from tuner.cli.options import (
     find_webhook,
     hush_mlflow,
     json_option,
+    repeat_results,
     results_option,
 )
 from tuner.cli.screen import print_table
@@ -88,7 +89,10 @@ def finalize(
     click.echo(f"\nmodel: {folder / 'artifacts' / final.name / 'model.pt'}")
     if uri is not None:
         click.echo(f"in MLflow: models:/{search}@champion")
-    click.echo(f"See all of it:\n  tuner report {search}\nUse the model:\n  tuner predict {search} IMAGE...")
+    where = repeat_results()
+    click.echo(
+        f"See all of it:\n  tuner report {search}{where}\nUse the model:\n  tuner predict {search}{where} IMAGE..."
+    )
 
 
 def print_outcome(final: "StageLedger", opening: dict[str, Any]) -> None:

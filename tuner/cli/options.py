@@ -3,12 +3,14 @@
 import importlib.util
 import os
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from string import Template
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from tuner.errors import InputError
 from tuner.spec.search import Notify
@@ -39,6 +41,14 @@ def results_option(command: Command) -> Command:
         show_envvar=True,
         help="The folder of all searches; or s3://BUCKET/FOLDER, with their ledgers in PostgreSQL.",
     )(command)
+
+
+def repeat_results() -> str:
+    """Return the option ``--results`` for a command that is proposed, if this command was given it; else nothing."""
+    context = click.get_current_context()
+    if context.get_parameter_source("results") is not ParameterSource.COMMANDLINE:
+        return ""
+    return f" --results {shlex.quote(str(context.params['results']))}"
 
 
 def find_cache() -> Path:

@@ -8,7 +8,14 @@ from typing import TypeVar
 
 import click
 
-from tuner.cli.options import cache_option, choose_tracking_uri, find_webhook, need_package, results_option
+from tuner.cli.options import (
+    cache_option,
+    choose_tracking_uri,
+    find_webhook,
+    need_package,
+    repeat_results,
+    results_option,
+)
 from tuner.spec.search import SearchSpec
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -69,6 +76,7 @@ def sit(
         raise SystemExit(1)
     if ended != "complete":
         click.echo(f"\nended early: {ended}")
+    search = f"{spec.name}{repeat_results()}"
     if uri is not None:
-        click.echo(f"\nCompare the trials in MLflow:\n  tuner ui {spec.name}")
-    click.echo(f"Train the best configuration again:\n  tuner best {spec.name} > best.yaml && tuner train best.yaml")
+        click.echo(f"\nCompare the trials in MLflow:\n  tuner ui {search}")
+    click.echo(f"Train the best configuration again:\n  tuner best {search} > best.yaml && tuner train best.yaml")

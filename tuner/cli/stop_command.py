@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from tuner.cli.options import results_option
+from tuner.cli.options import repeat_results, results_option
 
 
 @click.command()
@@ -41,8 +41,9 @@ def stop(search: str, timeout_s: float, results: Path, address: str | None) -> N
     Ledger.open(folder)  # says which searches there are
     store = find_store(folder)
     holder = store.find_holder()
+    resume = f"tuner resume {search}{repeat_results()}"
     if holder is None:
-        click.echo(f"nobody runs search {search!r}; go on with it with: tuner resume {search}")
+        click.echo(f"nobody runs search {search!r}; go on with it with: {resume}")
         return
     store.ask_to_stop(holder)
     deadline = time.monotonic() + timeout_s
@@ -53,4 +54,4 @@ def stop(search: str, timeout_s: float, results: Path, address: str | None) -> N
                 "process; nothing that was recorded is lost either way"
             )
         time.sleep(0.2)
-    click.echo(f"search {search!r} has stopped; all is recorded. To go on where it was:\n  tuner resume {search}")
+    click.echo(f"search {search!r} has stopped; all is recorded. To go on where it was:\n  {resume}")
