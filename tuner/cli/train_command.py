@@ -39,7 +39,7 @@ def train(
         tuner train best.yaml --set epochs=50 --output model.pt
     """
     spec = load_training_spec(spec_path, overrides)
-    from tuner.errors import RunError
+    from tuner.errors import InputError, RunError
     from tuner.report.leaderboard import format_objective
     from tuner.strategy.diagnose import ADVICE
     from tuner.track.plain import make_plain
@@ -47,6 +47,8 @@ def train(
     from tuner.train.run import require_device, run_training, use_threads
 
     require_device(device)
+    if output is not None and not output.absolute().parent.is_dir():
+        raise InputError(f"--output {output}: there is no folder {output.parent}; make it, or choose another place")
     use_threads(cpus)
     for note in prepare(spec.data, cache.absolute()).notes:
         click.echo(f"data: {note}", err=True)

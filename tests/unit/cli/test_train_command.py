@@ -6,7 +6,7 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from tuner.cli import cli
-from tuner.errors import RunError
+from tuner.errors import InputError, RunError
 
 CONFIG = """\
 name: one
@@ -21,6 +21,13 @@ def train(folder: Path, cache: Path, *arguments: str) -> Result:
     config = folder / "config.yaml"
     config.write_text(CONFIG)
     return CliRunner().invoke(cli, ["train", str(config), "--cache", str(cache), *arguments])
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_is_trained(tmp_path: Path, cache: Path) -> None:
+    done = train(tmp_path, cache, "--output", str(tmp_path / "nowhere" / "model.pt"))
+    assert isinstance(done.exception, InputError)
+    assert f"there is no folder {tmp_path / 'nowhere'}; make it" in str(done.exception)
+    assert done.stdout == ""
 
 
 def test_a_training_that_diverges_at_once_fails_and_saves_no_model(tmp_path: Path, cache: Path) -> None:
