@@ -80,6 +80,7 @@ def extend_search(
     InputError
         If that is not more, or cannot be had any more.
     """
+    Ledger.open(folder)  # before a folder is made for what is no search
     with find_store(folder).claimed() as lease:
         spec = read_asked(folder)
         ledger = Ledger.open(folder, lease=lease)
@@ -128,6 +129,7 @@ def retry_failed(folder: Path, numbers: Sequence[int]) -> tuple[SearchSpec, list
     InputError
         If there are none such.
     """
+    Ledger.open(folder)  # before a folder is made for what is no search
     with find_store(folder).claimed() as lease:
         spec = read_asked(folder)
         ledger = Ledger.open(folder, lease=lease)

@@ -177,6 +177,13 @@ def test_a_folder_that_was_put_aside_is_not_gone_on_with_under_its_new_name(fini
         read_asked(finished)
 
 
+def test_what_is_no_search_gets_no_folder(tmp_path: Path) -> None:
+    for go_on_with in (lambda folder: extend(folder, trials=add(3)), lambda folder: retry_failed(folder, [])):
+        with pytest.raises(SearchNotFoundError):
+            go_on_with(tmp_path / "results" / "saerch")
+    assert not (tmp_path / "results").exists()
+
+
 def play_failing(run: SearchRun, bad: set[str]) -> None:
     """Train one trial after the other; some fail after their first epoch."""
     while (task := run.next_task()) is not None:
