@@ -24,17 +24,24 @@ def read_asked(folder: Path, overrides: Sequence[str] = ()) -> SearchSpec:
     SearchNotFoundError
         If there is no such search, or it has not begun.
     InputError
-        If the folder is that of a search of another name, put aside.
+        If the folder is that of a search of another name, put aside, or an override names it anew.
     SpecError
         If an override is wrong.
     """
     stages = Ledger.open(folder).stages()
     if not stages:
         raise SearchNotFoundError(f"search {folder.name!r} has begun no stage yet; start it with: tuner run SPEC")
-    spec = load_text(stages[-1].attributes["asked"], f"search {folder.name!r}", overrides)
-    if spec.name != folder.name:
+    asked, where = stages[-1].attributes["asked"], f"search {folder.name!r}"
+    name = load_text(asked, where).name
+    if name != folder.name:
         raise InputError(
-            f"{folder}: this folder has the search {spec.name!r}; rename it to {spec.name!r}, or move it to another "
+            f"{folder}: this folder has the search {name!r}; rename it to {name!r}, or move it to another "
             "folder for --results under that name"
+        )
+    spec = load_text(asked, where, overrides)
+    if spec.name != name:
+        raise InputError(
+            f"--set name: a search that was begun keeps its name, {name!r}, found {spec.name!r}; begin another one "
+            f"with: tuner run SPEC --set name={spec.name}"
         )
     return spec

@@ -326,8 +326,8 @@ def refuse_another_spec(spec: SearchSpec, ledger: Ledger) -> None:
     if changed:
         raise InputError(
             f"a search {spec.name!r} was begun with another {', another '.join(changed)}, or was extended since; go on "
-            f"with it as it is with: tuner resume {spec.name}; give this one another name (--set name=NAME), or start "
-            "over with --fresh, which puts the earlier one aside"
+            f"with it as it is with: tuner resume {spec.name}; give this one another name (tuner run SPEC --set "
+            "name=NAME), or start over with tuner run SPEC --fresh, which puts the earlier one aside"
         )
 
 

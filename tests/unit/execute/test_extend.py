@@ -177,6 +177,11 @@ def test_a_folder_that_was_put_aside_is_not_gone_on_with_under_its_new_name(fini
         read_asked(finished)
 
 
+def test_a_search_keeps_its_name_and_its_folder(finished: Path) -> None:
+    with pytest.raises(InputError, match="a search that was begun keeps its name, 'search', found 'other'"):
+        read_asked(finished, ["name=other"])
+
+
 def test_what_is_no_search_gets_no_folder(tmp_path: Path) -> None:
     for go_on_with in (lambda folder: extend(folder, trials=add(3)), lambda folder: retry_failed(folder, [])):
         with pytest.raises(SearchNotFoundError):
