@@ -99,14 +99,17 @@ def read_pictures(paths: tuple[Path, ...], description: ModelDescription, *, res
         except OSError as error:
             faults.append(f"{path}: cannot be read ({error.strerror})")
             continue
-        wanted = Wanted(size=min(height, width) if resize else None, is_any_colour=channels == 3)
+        wanted = Wanted(is_any_colour=channels == 3)
         pixels = decode_image(content, wanted)
+        if resize and height == width and not isinstance(pixels, Flaw) and pixels.shape[2] == channels:
+            pixels = decode_image(content, wanted._replace(size=height))
         if isinstance(pixels, Flaw):
             faults.append(f"{path}: {pixels.text}")
         elif pixels.shape != description.image_shape:
             found = f"{pixels.shape[1]}x{pixels.shape[0]} {'grey' if pixels.shape[2] == 1 else 'RGB'}"
-            advice = "; scale it with --resize" if not resize and pixels.shape[2] == channels else ""
-            faults.append(f"{path}: the model takes images of {width}x{height} {kind}, found {found}{advice}")
+            advice = "scale it with --resize" if height == width else "scale it"
+            advice = advice if pixels.shape[2] == channels else f"make it {kind}"
+            faults.append(f"{path}: the model takes images of {width}x{height} {kind}, found {found}; {advice}")
         else:
             pictures.append(Picture(path, pixels))
     if faults:

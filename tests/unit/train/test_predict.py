@@ -40,6 +40,19 @@ def test_grey_becomes_colour_and_colour_is_not_made_grey(tmp_path: Path) -> None
         read_pictures((save(tmp_path / "colour.png", 8, 8, 3),), GREY, resize=True)
 
 
+def test_a_model_of_images_that_are_no_squares_takes_those_that_fit_and_scales_none(tmp_path: Path) -> None:
+    wide = ModelDescription(LENET, (8, 12, 1), ("a", "b", "c"))
+    right, large = save(tmp_path / "right.png", 8, 12), save(tmp_path / "large.png", 16, 24)
+    assert read_pictures((right,), wide, resize=True)[0].pixels.shape == (8, 12, 1)
+    with pytest.raises(InputError, match=r"takes images of 12x8 grey, found 24x16 grey; scale it$"):
+        read_pictures((right, large), wide, resize=True)
+
+
+def test_an_image_of_other_channels_is_told_with_its_own_size(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"takes images of 8x8 grey, found 20x30 RGB; make it grey$"):
+        read_pictures((save(tmp_path / "colour.png", 30, 20, 3),), GREY, resize=True)
+
+
 def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(save(tmp_path / "whole.png", 8, 8).read_bytes()[:40])
