@@ -62,6 +62,12 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     assert "nowhere.png: cannot be read" in str(refused.value)
 
 
+def test_a_file_that_is_no_image_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(InputError, match=r"notes\.txt: does not decode \(its bytes are of no image format"):
+        read_pictures((tmp_path / "notes.txt",), GREY, resize=False)
+
+
 def test_probabilities_do_not_depend_on_the_batch() -> None:
     network = build_model(LENET, (8, 8, 1), 3, Randomness(torch.Generator().manual_seed(0), torch.Generator()))
     classifier = Classifier(network, [100.0], [50.0]).eval()

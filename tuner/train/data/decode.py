@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tuner.errors import DataError
 
@@ -96,6 +96,8 @@ def decode_image(content: bytes, wanted: Wanted) -> NDArray[np.uint8] | Flaw:
             if image.mode == "RGB" or (image.mode == "P" and "transparency" not in image.info):
                 return _resize(image.convert("RGB"), wanted.size)
             mode = image.mode
+    except UnidentifiedImageError:  # its text names an object in memory
+        return Flaw("does not decode (its bytes are of no image format that is known)", is_corrupt=True)
     except Exception as error:  # Pillow's decoders raise nearly anything on broken bytes
         return Flaw(f"does not decode ({error})", is_corrupt=True)
     return Flaw(f"has mode {mode}, allowed are grey (1, L) and RGB (RGB, P without transparency)", is_corrupt=False)
