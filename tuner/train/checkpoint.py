@@ -76,6 +76,12 @@ def load_model(path: Path) -> tuple[Classifier, ModelDescription]:
     """
     try:
         state = read_state(path)
+    except RunError as error:
+        raise InputError(
+            f"{path}: a model that tuner saved was expected, this file is missing, cut short, damaged or none; name "
+            "another, or save one with: tuner train CONFIG --output FILE"
+        ) from error
+    try:
         description = ModelDescription(
             build_hyperparameters(state["config"]), tuple(state["image_shape"]), tuple(state["class_names"])
         )

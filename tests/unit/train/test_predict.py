@@ -9,7 +9,7 @@ from PIL import Image
 
 from tuner.errors import InputError
 from tuner.spec.hyperparameters import build_hyperparameters
-from tuner.train.checkpoint import ModelDescription
+from tuner.train.checkpoint import ModelDescription, load_model
 from tuner.train.loop import EVALUATION_VALUES
 from tuner.train.models import Classifier, Randomness, build_model
 from tuner.train.predict import predict, read_pictures
@@ -66,6 +66,12 @@ def test_a_file_that_is_no_image_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(InputError, match=r"notes\.txt: does not decode \(its bytes are of no image format"):
         read_pictures((tmp_path / "notes.txt",), GREY, resize=False)
+
+
+def test_a_file_that_is_no_model_is_not_to_be_deleted(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a model that tuner saved was expected") as refused:
+        load_model(save(tmp_path / "photo.png", 8, 8))
+    assert "delete" not in str(refused.value)
 
 
 def test_probabilities_do_not_depend_on_the_batch() -> None:
