@@ -26,6 +26,7 @@ from tuner.track.best import find_source, rank_trials
 from tuner.track.lease import Lease
 from tuner.track.ledger import FINAL, Ledger, StageLedger, TrialRecord
 from tuner.track.store import find_store
+from tuner.train.data.folder import refuse_no_split
 
 BASELINE = "baseline"  # in the record of a contender that there would be without a search: which one it is
 RETRAINED = "-retrained"  # what follows a final's name in that of its last training of all
@@ -77,7 +78,8 @@ def finalize_search(
     Raises
     ------
     InputError
-        If there is no such search, too few of its configurations have a result, or the test set was opened before.
+        If there is no such search, too few of its configurations have a result, its data has no test split by the look
+        of the training images, or the test set was opened before.
     RunError
         If it was begun and failed.
     """
@@ -88,6 +90,8 @@ def finalize_search(
         spec, record = plan(ledger, request)
         known = find_final(ledger, record)
         refuse_second_opening(ledger, known, is_allowed=request.again)
+        if spec.data.name in {"folder", "imagenet"} and spec.data.path is not None:
+            refuse_no_split(Path(spec.data.path), "val" if spec.data.name == "imagenet" else "test")
         spec = name_stage(spec, ledger, known)
         stage = spec.stages[0]
         watcher.say(

@@ -5,8 +5,18 @@ from pathlib import Path
 import pytest
 from test_search_run import open_run, play
 
-from tuner.errors import InputError, SearchNotFoundError
-from tuner.execute.finalize import Request, find_final, name_stage, plan, rank_contenders, refuse_second_opening
+from tuner.cli.watch import PlainLines
+from tuner.errors import DataError, InputError, SearchNotFoundError
+from tuner.execute.experiment import Surroundings
+from tuner.execute.finalize import (
+    Request,
+    finalize_search,
+    find_final,
+    name_stage,
+    plan,
+    rank_contenders,
+    refuse_second_opening,
+)
 from tuner.spec import dump_spec, load_text
 from tuner.spec.search import SearchSpec
 from tuner.spec.space import Space
@@ -63,6 +73,16 @@ def test_more_configurations_than_have_a_result_are_refused(ledger: Ledger, tmp_
     assert task is not None
     with pytest.raises(SearchNotFoundError, match="no complete trial"):
         plan(Ledger.open(tmp_path / "begun"), Request())
+
+
+def test_data_without_a_test_split_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    changes = ("name=played", "stages.coarse.sampler=random", f"data={{name: folder, path: '{tmp_path / 'photos'}'}}")
+    play(open_run(tmp_path / "played", changes=changes))
+    around = Surroundings(tmp_path, tmp_path / "cache", None, None, {})
+    with pytest.raises(DataError, match="there is no test split, for its classes stand in the folder itself; move"):
+        finalize_search("played", Request(), around, PlainLines())
+    assert Ledger.open(tmp_path / "played").finals() == []
 
 
 def test_the_baselines_are_what_the_space_says_and_not_what_was_found(ledger: Ledger) -> None:

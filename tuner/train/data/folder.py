@@ -45,13 +45,25 @@ def find_folder(folder: Path, opening: Opening | None = None, held_out: str = "t
     if not (folder / "train").is_dir():
         if split == "train":
             return folder
-        raise DataError(
-            f"data.path {folder}: there is no test split, for its classes stand in the folder itself; "
-            f"move them into {folder / 'train'} and others for testing into {folder / split}"
-        )
+        refuse_no_split(folder, held_out)
     if not (folder / split).is_dir():
         raise DataError(f"data.path {folder}: a folder {split} was expected, found {list_found(folder)}; add it")
     return folder / split
+
+
+def refuse_no_split(folder: Path, held_out: str = "test") -> None:
+    """See that a data set's images are split, which is told without a look at the test split's.
+
+    Raises
+    ------
+    DataError
+        If the classes stand in the folder itself.
+    """
+    if not (folder / "train").is_dir():
+        raise DataError(
+            f"data.path {folder}: there is no test split, for its classes stand in the folder itself; "
+            f"move them into {folder / 'train'} and others for testing into {folder / held_out}"
+        )
 
 
 def list_classes(folder: Path) -> tuple[str, ...]:
