@@ -37,8 +37,9 @@ def export(search: str, kind: Literal["parquet", "csv", "json"], output: Path | 
     from tuner.track.ledger import Ledger
     from tuner.track.results import build_table, write_table
 
-    table = build_table(trial for stage in Ledger.open(results / search).stages() for trial in stage.trials())
-    path = output or Path(f"{search}.{kind}")
+    folder = results / search
+    table = build_table(trial for stage in Ledger.open(folder).stages() for trial in stage.trials())
+    path = output or Path(f"{folder.name}.{kind}")
     try:
         write_table(table, path, kind)
     except OSError as error:

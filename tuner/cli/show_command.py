@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
-from tuner.cli.options import json_option, results_option
+from tuner.cli.options import json_option, repeat_results, results_option
 from tuner.cli.screen import print_table
 
 if TYPE_CHECKING:
@@ -50,18 +50,19 @@ def show(
         tuner show digits --json
     """
     if as_json:
-        from tuner.track.best import find_front
+        from tuner.track.best import find_front, find_trial
         from tuner.track.plain import make_plain
         from tuner.track.results import build_table
 
         stages = choose_stages(results / search, stage_name)
+        stages = stages if number is None else stages[-1:]
         document = [
             {
                 "stage": stage.name,
                 "ended": stage.attributes.get("ended"),
                 "narrowing": stage.attributes["narrowing"],
                 "audit": stage.attributes.get("audit"),
-                "trials": build_table(stage.trials()).to_pylist(),
+                "trials": build_table(stage.trials() if number is None else [find_trial(stage, number)]).to_pylist(),
                 "pareto": sorted(find_front(stage.trials(), stage.objective)),
             }
             for stage in stages
@@ -71,7 +72,12 @@ def show(
     if number is not None:
         print_trial(results / search, number, stage_name)
         return
-    print_search(results / search, top=top, stage_name=stage_name, everything=everything)
+    from tuner.track.store import find_store
+
+    folder = results / search
+    print_search(folder, top=top, stage_name=stage_name, everything=everything)
+    if not choose_stages(folder, None)[-1].attributes.get("ended") and find_store(folder).find_holder() is None:
+        click.echo(f"\nnobody runs this search; go on with it with:\n  tuner resume {search}{repeat_results()}")
 
 
 def print_search(folder: Path, *, top: int, stage_name: str | None = None, everything: bool = False) -> None:

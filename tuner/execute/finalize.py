@@ -90,7 +90,7 @@ def finalize_search(
         spec, record = plan(ledger, request)
         known = find_final(ledger, record)
         refuse_second_opening(ledger, known, is_allowed=request.again)
-        if spec.data.name in {"folder", "imagenet"} and spec.data.path is not None:
+        if spec.data.name in {"folder", "imagenet"} and spec.data.path and Path(spec.data.path).is_dir():
             refuse_no_split(Path(spec.data.path), "val" if spec.data.name == "imagenet" else "test")
         spec = name_stage(spec, ledger, known)
         stage = spec.stages[0]

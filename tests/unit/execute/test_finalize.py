@@ -1,5 +1,6 @@
 """Who contends at the end of a search, and when the test set may be opened."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,9 @@ def test_data_without_a_test_split_is_refused_before_anything_is_trained(tmp_pat
     with pytest.raises(DataError, match="there is no test split, for its classes stand in the folder itself; move"):
         finalize_search("played", Request(), around, PlainLines())
     assert Ledger.open(tmp_path / "played").finals() == []
+    shutil.rmtree(tmp_path / "photos")  # as on a machine without the data, of which nothing is known
+    with pytest.raises(DataError, match="a folder with a folder for each class was expected, there is none"):
+        finalize_search("played", Request(), around, PlainLines())
 
 
 def test_the_baselines_are_what_the_space_says_and_not_what_was_found(ledger: Ledger) -> None:
