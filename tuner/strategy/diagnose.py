@@ -238,7 +238,7 @@ def summarise_advice(diagnoses: Iterable[tuple[Kind, bool]]) -> tuple[str, ...]:
     -------
     tuple of str
         A sentence for each shape that half or more of those trials have that came to the end, and for those that a
-        third or more of all trials with a curve have.
+        third or more of all trials with a curve have; of these not that they still improved, as whatever is stopped.
     """
     known = [(kind, is_complete) for kind, is_complete in diagnoses if kind != "too short"]
     complete: Counter[Kind] = Counter(kind for kind, is_complete in known if is_complete)
@@ -248,6 +248,6 @@ def summarise_advice(diagnoses: Iterable[tuple[Kind, bool]]) -> tuple[str, ...]:
         at_end, in_all = complete[kind], everyone[kind]
         if complete and 2 * at_end >= complete.total():
             advice.append(f"{at_end} of {complete.total()} trials that came to the end: {kind}; {ADVICE[kind]}")
-        elif everyone and 3 * in_all >= everyone.total():
+        elif everyone and 3 * in_all >= everyone.total() and kind != "still improving":
             advice.append(f"{in_all} of {everyone.total()} trials: {kind}; {ADVICE[kind]}")
     return tuple(advice)

@@ -166,5 +166,6 @@ def test_advice_is_given_for_what_most_trials_have() -> None:
     first, second = summarise_advice([*many, *[("too short", False)] * 50])
     assert first.startswith("4 of 10 trials: diverged; lower the learning rate")
     assert second == "4 of 6 trials that came to the end: still improving; more epochs"
+    assert summarise_advice([*[("still improving", False)] * 9, ("healthy", True)]) == ()  # they were stopped
     assert summarise_advice([]) == ()
     assert summarise_advice([("healthy", True)]) == ()
