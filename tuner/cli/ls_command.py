@@ -22,32 +22,17 @@ def ls(results: Path, as_json: bool) -> None:
         tuner ls
         tuner ls --json
     """
-    from tuner.errors import LedgerError
-    from tuner.track.best import rank_trials
-    from tuner.track.ledger import Ledger
+    from tuner.errors import TunerError
     from tuner.track.plain import make_plain
     from tuner.track.store import list_searches
 
-    rows, faults = [], []
+    rows: list[dict[str, Any]] = []
+    faults = []
     for folder in list_searches(results.absolute()):
         try:
-            stages = Ledger.open(folder).stages()
-        except LedgerError as error:
+            rows += list_stages(folder)
+        except TunerError as error:
             faults.append(f"{folder.name}: {error}")
-            continue
-        for stage in stages:
-            trials, attributes = stage.trials(), stage.attributes
-            ranked = rank_trials(trials, maximize=stage.maximize)
-            rows.append(
-                {
-                    "search": folder.name,
-                    "stage": stage.name,
-                    "trials": len(trials),
-                    "metric": attributes["metric"],
-                    "best": ranked[0].value if ranked else None,
-                    "ended": attributes.get("ended"),
-                }
-            )
     if as_json:
         click.echo(json.dumps(make_plain(rows), indent=2))
     elif rows:
@@ -58,6 +43,28 @@ def ls(results: Path, as_json: bool) -> None:
         click.echo(f"not listed: {fault}", err=True)
     if faults:
         raise SystemExit(1)
+
+
+def list_stages(folder: Path) -> list[dict[str, Any]]:
+    """Return a row a stage of a search."""
+    from tuner.track.best import rank_trials
+    from tuner.track.ledger import Ledger
+
+    rows = []
+    for stage in Ledger.open(folder).stages():
+        trials, attributes = stage.trials(), stage.attributes
+        ranked = rank_trials(trials, maximize=stage.maximize)
+        rows.append(
+            {
+                "search": folder.name,
+                "stage": stage.name,
+                "trials": len(trials),
+                "metric": attributes["metric"],
+                "best": ranked[0].value if ranked else None,
+                "ended": attributes.get("ended"),
+            }
+        )
+    return rows
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.errors import LedgerError, RunError
+from tuner.errors import RunError, TunerError
 from tuner.execute.checkpoints import CHECKPOINTS, DESK, Checkpoints, is_left
 from tuner.execute.task import LAST, Manner
 from tuner.track.best import rank_trials
@@ -75,7 +75,7 @@ def find_garbage(
     for folder in list_searches(results):
         try:
             found += list(_find_in_search(folder))
-        except LedgerError as error:
+        except TunerError as error:
             tell(f"search {folder.name!r}: {error}")
     found += _find_unused(cache, unused_s)
     found += _find_sessions(ray_folder)

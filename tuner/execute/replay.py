@@ -90,7 +90,7 @@ def replay_search(
     spec = load_text(ledger.attributes["spec"], "the ledger")
     stage = next(one for one in spec.stages if one.name == ledger.name)
     own = (stage.halving or Halving()).model_dump()
-    if AUDITED in ledger.attributes:  # as it was drawn, though the stage has more trials now
+    if stage.halving is not None and AUDITED in ledger.attributes:  # as drawn, though there may be more trials now
         own["audit"] = ledger.attributes[AUDITED]
     halving = Halving.model_validate(own | settings)
     if halving.min_epochs > stage.max_epochs:

@@ -77,9 +77,11 @@ def load_model(path: Path) -> tuple[Classifier, ModelDescription]:
     try:
         state = read_state(path)
     except RunError as error:
+        reason = next(iter(str(error.__cause__ or "another format").splitlines()), "")
         raise InputError(
-            f"{path}: a model that tuner saved was expected, this file is missing, cut short, damaged or none; name "
-            "another, or save one with: tuner train CONFIG --output FILE"
+            f"{path}: a model that tuner saved was expected, this file is missing, cut short, damaged or none "
+            f"({reason}); name another, or save one with: "
+            "tuner train CONFIG --output FILE"
         ) from error
     try:
         description = ModelDescription(

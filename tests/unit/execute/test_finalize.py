@@ -83,6 +83,9 @@ def test_data_without_a_test_split_is_refused_before_anything_is_trained(tmp_pat
     around = Surroundings(tmp_path, tmp_path / "cache", None, None, {})
     with pytest.raises(DataError, match="there is no test split, for its classes stand in the folder itself; move"):
         finalize_search("played", Request(), around, PlainLines())
+    (tmp_path / "photos" / "cat").rename(tmp_path / "photos" / "train")
+    with pytest.raises(DataError, match="a folder test was expected, found train; add it"):
+        finalize_search("played", Request(), around, PlainLines())
     assert Ledger.open(tmp_path / "played").finals() == []
     shutil.rmtree(tmp_path / "photos")  # as on a machine without the data, of which nothing is known
     with pytest.raises(DataError, match="a folder with a folder for each class was expected, there is none"):

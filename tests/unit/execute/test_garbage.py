@@ -83,16 +83,25 @@ def test_a_search_that_runs_is_not_touched(tmp_path: Path) -> None:
         assert find_garbage(tmp_path, tmp_path / "none", tmp_path / "none", DAY_S, tmp_path / "none") == []
 
 
-def test_a_damaged_ledger_hides_no_other_search(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("ledger.journal", "{}\n" * 3, "restore it from a copy"),
+        ("ledger.json", '{"storage": "postgresql://me@127.0.0.1:1/db", "id": "1"}', "127.0.0.1:1"),
+    ],
+)
+def test_a_ledger_that_cannot_be_read_hides_no_other_search(
+    tmp_path: Path, file: str, content: str, reason: str
+) -> None:
     for name in ("a", "b", "c"):
         leave_search(tmp_path / name)
-    (tmp_path / "b" / "ledger.journal").write_text("{}\n" * 3)
+    (tmp_path / "b" / file).write_text(content)
     places = ["--results", str(tmp_path), "--cache", str(tmp_path / "none")]
     listed = CliRunner().invoke(cli, ["ls", *places[:2]])
     assert listed.exit_code == 1
     assert [line.split()[0] for line in listed.stdout.splitlines()] == ["search", "a", "c"]
     assert "not listed: b: " in listed.stderr
-    assert "restore it from a copy" in listed.stderr
+    assert reason in listed.stderr
     freed = CliRunner().invoke(cli, ["gc", "--yes", *places])
     assert freed.exit_code == 0
     assert "kept: search 'b': " in freed.stderr

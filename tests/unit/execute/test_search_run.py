@@ -778,18 +778,21 @@ def test_a_replay_with_a_searchs_own_settings_is_the_search(changes: tuple[str, 
     assert told["recorded"]["best"] == rank_trials(coarse.trials(), maximize=coarse.maximize)[0].value
 
 
+@pytest.mark.parametrize("own", ["{reduction: 2, min_epochs: 1}", "none"])
 def test_a_replay_never_stops_those_that_were_not_to_be_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tuner.strategy.halving.LARGE_STAGE", 0)  # as if the stage were another now
-    run = open_run(tmp_path / "search", changes=(*RANDOM, "limits.trials=12"))
+    changes = (*RANDOM, "limits.trials=12", f"stages.coarse.halving={own}")
+    run = open_run(tmp_path / "search", changes=changes)
     while (task := run.next_task()) is not None:
         epoch = task.epochs_recorded + 1
         while run.report(task, measure(task, epoch)):
             epoch += 1
     run.finish()
     share = Ledger.open(tmp_path / "search").stages()[0].attributes["audited_share"]
-    assert share > 0
+    assert (share > 0) == (own != "none")
+    expected = share if own != "none" else "auto"
     monkeypatch.undo()
     seen: list[Stage] = []
     replayed = replay_module.replay_stage
@@ -800,7 +803,7 @@ def test_a_replay_never_stops_those_that_were_not_to_be_stopped(
 
     monkeypatch.setattr(replay_module, "replay_stage", see)
     replay_module.replay_search(tmp_path / "search", {"reduction": 4}, stage_name="coarse", workers=1, seed=0)
-    assert {(one.halving.audit, one.halving.reduction) for one in seen if one.halving} == {(share, 4)}
+    assert {(one.halving.audit, one.halving.reduction) for one in seen if one.halving} == {(expected, 4)}
 
 
 def test_a_search_that_has_begun_no_stage_has_no_replay(tmp_path: Path) -> None:

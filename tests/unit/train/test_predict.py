@@ -72,6 +72,7 @@ def test_a_file_that_is_no_model_is_not_to_be_deleted(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a model that tuner saved was expected") as refused:
         load_model(save(tmp_path / "photo.png", 8, 8))
     assert "delete" not in str(refused.value)
+    assert "(File is not a zip file)" in str(refused.value)
 
 
 def test_probabilities_do_not_depend_on_the_batch() -> None:

@@ -39,31 +39,30 @@ def find_folder(folder: Path, opening: Opening | None = None, held_out: str = "t
     DataError
         If there is no such folder, or no test split.
     """
-    split = held_out if Opening.is_given(opening) else "train"
+    is_test = Opening.is_given(opening)
     if not folder.is_dir():
         raise DataError(f"data.path {folder}: a folder with a folder for each class was expected, there is none")
-    if not (folder / "train").is_dir():
-        if split == "train":
-            return folder
+    if is_test:
         refuse_no_split(folder, held_out)
-    if not (folder / split).is_dir():
-        raise DataError(f"data.path {folder}: a folder {split} was expected, found {list_found(folder)}; add it")
-    return folder / split
+        return folder / held_out
+    return folder / "train" if (folder / "train").is_dir() else folder
 
 
 def refuse_no_split(folder: Path, held_out: str = "test") -> None:
-    """See that a data set's images are split, which is told without a look at the test split's.
+    """See that a data set has a folder for testing, without a look into it.
 
     Raises
     ------
     DataError
-        If the classes stand in the folder itself.
+        If the classes stand in the folder itself, or there is none for testing.
     """
     if not (folder / "train").is_dir():
         raise DataError(
             f"data.path {folder}: there is no test split, for its classes stand in the folder itself; "
             f"move them into {folder / 'train'} and others for testing into {folder / held_out}"
         )
+    if not (folder / held_out).is_dir():
+        raise DataError(f"data.path {folder}: a folder {held_out} was expected, found {list_found(folder)}; add it")
 
 
 def list_classes(folder: Path) -> tuple[str, ...]:
