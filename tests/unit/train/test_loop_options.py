@@ -5,7 +5,6 @@ import itertools
 import math
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import weakref
@@ -135,7 +134,7 @@ def test_real_memory_that_ends_splits_the_batch_and_the_process_trains_on(kept: 
         ended = subprocess.run(
             command, check=False, capture_output=True, text=True, timeout=120, env=os.environ | environment
         )
-        if ended.returncode != -signal.SIGSEGV:  # in some 2% oneDNN itself follows a pointer to what it did not get
+        if ended.returncode >= 0:  # in some 2% a signal: oneDNN itself follows a pointer to what it did not get
             break
     assert ended.stdout.splitlines()[-1:] == ["trained on"], ended.stderr[-2000:]
 
