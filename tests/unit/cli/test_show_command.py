@@ -34,7 +34,7 @@ def test_what_is_not_a_number_is_null_in_json(tmp_path: Path) -> None:
 
 
 def test_one_trial_is_shown_as_json_too(tmp_path: Path) -> None:
-    (stage,) = make_up(tmp_path / "made-up", 3, "coarse").stages()
+    _, stage = make_up(tmp_path / "made-up", 3, "coarse", "fine").stages()
     options = ["made-up", "--json", "--results", str(tmp_path)]
     done = CliRunner().invoke(show, [*options, "--trial", "1"], catch_exceptions=False)
     (shown,) = json.loads(done.stdout)["stages"]

@@ -1,7 +1,7 @@
 """Small data sets, in memory and in files."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -88,3 +89,12 @@ def write(tmp_path: Path) -> Callable[..., DataSpec]:
         return DataSpec(name="parquet", path=str(folder), **spec)
 
     return write
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let torch work with one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -25,6 +25,7 @@ def cnn(depth: int, width: int, batch_size: int = 32) -> Config:
     }
 
 
+@pytest.mark.usefixtures("one_thread")  # several wait for each other by working
 def test_an_epoch_is_measured_in_whole_from_a_part_of_it(digits: ImageSplits, tmp_path: Path) -> None:
     began = time.process_time()  # which does not go on while others have the machine
     cost = measure_cost(cnn(2, 8), digits, folder=tmp_path, seed=0, clock=time.process_time)
@@ -33,6 +34,13 @@ def test_an_epoch_is_measured_in_whole_from_a_part_of_it(digits: ImageSplits, tm
     assert 0 < cost.rest_s < took
     assert cost.state_bytes == (tmp_path / "last.pt").stat().st_size > cost.model_bytes > 0
     assert cost.memory_bytes > 50e6
+
+
+def test_all_seconds_are_those_of_the_clock_that_is_passed(digits: ImageSplits, tmp_path: Path) -> None:
+    ticks = itertools.count()  # a second whenever it is looked at
+    cost = measure_cost(cnn(2, 8), digits, folder=tmp_path, seed=0, clock=lambda: float(next(ticks)))
+    assert cost.rest_s >= 1
+    assert (2 * cost.rest_s).is_integer()  # a median of two
 
 
 def test_images_of_which_one_fills_a_batch_of_validation_are_measured(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,10 @@ from tuner.train.loop import EpochResult, Trainer
 from tuner.train.memory import explained
 from tuner.train.workers import Workers
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = SimpleCnn(depth=2, width=8)
 TIMES = {"seconds", "images_per_second", "peak_memory_bytes", "micro_batch"}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def train(splits: ImageSplits, epochs: int = 3, **options: Any) -> list[EpochResult]:

@@ -1,5 +1,6 @@
 """Whether a network is put together rightly: a few batches through the real step, and nothing is learned."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -201,11 +202,11 @@ class WiringCheck:
         if isinstance(given.optimizer, Sgd):  # the others divide by the gradient's size
             ahead = 1 + given.optimizer.momentum if given.optimizer.nesterov else 1
             times.append(float((steps[1] - steps[0]) @ before) / (PROBE_L2 * PROBE_RATE * ahead * square))
-        worst = max(times, key=lambda one: abs(one - 1))
+        worst = max(times, key=lambda one: abs(one - 1) if math.isfinite(one) else math.inf)
         text = f"in the loss {term:.3g} times, in the gradient {gradient:.3g} times what it should be"
         if len(times) > 2:
             text += f", in a step {times[2]:.3g} times"
-        status = judge(worst, warn=False, fail=abs(worst - 1) > L2_OFF)
+        status = judge(worst, warn=False, fail=not abs(worst - 1) <= L2_OFF)
         advice = "" if status == "pass" else "count it in one place: in the loss or in the optimizer, not in both"
         return Finding(self._subject, "L2 once", status, worst, f"1 +- {L2_OFF}", text, advice)
 
